@@ -1,0 +1,44 @@
+# The commands of this project. `make` alone lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+FAST := not slow and not gpu and not network
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-slow lint format bench
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## make $(VENV) and install the package with its development tools, at the pinned versions
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,plotting]"
+	@touch $@
+
+# `accelerate launch` gives a process on the CPU one thread unless OMP_NUM_THREADS says otherwise.
+quickstart: $(STAMP) ## fine-tune a translator with LoRA on the embedded data, offline
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(CORES)} $(BIN)/accelerate launch recipes/translation.py
+
+test: $(STAMP) ## run the fast tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "$(FAST)"
+
+test-slow: $(STAMP) ## run the slow tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --timeout 1800 -m slow
+
+lint: $(STAMP) ## check format, style, types and the structure of the model files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/mlinter --no-cache hf_attn/
+
+format: $(STAMP) ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## run every benchmark
+	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -1,0 +1,204 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Read splits from the Hub or from json, jsonl, csv, parquet and text files, gzipped or not."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
+from datasets.exceptions import DatasetGenerationError
+
+
+_BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+# Words such as "None", "NA" and "null" are text here, not missing values.
+_BUILDER_OPTIONS: dict[str, dict[str, Any]] = {"csv": {"keep_default_na": False}}
+
+
+def load_splits(
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    train_file: str | Path | None = None,
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
+    *,
+    streaming: bool = False,
+    max_samples: Mapping[str, int | None] | None = None,
+) -> DatasetDict | IterableDatasetDict:
+    """Loads the splits of a Hub data set, or those of `train`, `validation` and `test` for which a file is given.
+
+    The ending tells what a file is: `.json` (an array of objects, or an object a line), `.jsonl`, `.csv` (with a line
+    of column names), `.parquet`, or `.txt` (one row a line, column `text`), each also with `.gz` behind it. Text is
+    UTF-8. Files of different kinds may be mixed.
+
+    Args:
+        dataset_name: Name on the Hub, or a directory that `datasets.load_dataset` understands.
+        dataset_config_name: Configuration of the Hub data set.
+        train_file, validation_file, test_file: Files, instead of `dataset_name`.
+        streaming: Read rows while they are used, without a copy on disk; only the first row is checked beforehand.
+        max_samples: Split name to the number of its first rows to keep. None keeps all.
+
+    Raises:
+        ValueError: Neither or both of `dataset_name` and files are given; a file is missing, of unknown kind, cannot
+            be read (naming the line where there is one), or has no rows; `max_samples` names a split that is not
+            there.
+    """
+    files = {"train": train_file, "validation": validation_file, "test": test_file}
+    files = {name: path for name, path in files.items() if path is not None}
+    if dataset_name is not None and files:
+        given = ", ".join(f"`{name}_file`" for name in files)
+        raise ValueError(f"`dataset_name` and files exclude each other, got {dataset_name!r} and {given}")
+    if dataset_name is None and dataset_config_name is not None:
+        raise ValueError(f"`dataset_config_name` needs a `dataset_name`, got {dataset_config_name!r} without one")
+    if dataset_name is not None:
+        splits = dict(load_dataset(dataset_name, dataset_config_name, streaming=streaming))
+        for name, split in splits.items():
+            if next(iter(split), None) is None:
+                raise ValueError(f"`dataset_name`: split `{name}` of {dataset_name} has no rows")
+    elif files:
+        splits = {name: _read_file(Path(path), f"{name}_file", streaming) for name, path in files.items()}
+    else:
+        raise ValueError("`dataset_name` or at least one of `train_file`, `validation_file`, `test_file` is needed")
+    splits = _first_rows(splits, max_samples or {})
+    return IterableDatasetDict(splits) if streaming else DatasetDict(splits)
+
+
+def require_columns(split: Dataset | IterableDataset, name: str, columns: Iterable[str]) -> None:
+    """Checks that `split` has all `columns`.
+
+    Args:
+        split: Mapped or streamed data set.
+        name: What to call it in the message, such as `train`.
+        columns: Names of columns.
+
+    Raises:
+        ValueError: A column is missing; the message names those there are.
+    """
+    present = split.column_names
+    if present is None:
+        present = list(next(iter(split), {}))
+    missing = [column for column in columns if column not in present]
+    if missing:
+        raise ValueError(f"`{name}` must have the columns {_quoted(missing)}, got only {_quoted(present)}")
+
+
+def iterate_texts(files: Iterable[str | Path], fields: Sequence[str] | None = None) -> Iterator[str]:
+    """Yields every string in `files`, row by row.
+
+    Args:
+        files: Files as in `load_splits`.
+        fields: Columns to take, a dot leading inwards as in `translation.en`. None: all, also within nested columns.
+
+    Raises:
+        ValueError: A file cannot be read, or a field is not there or holds no string in any row.
+    """
+    for path in files:
+        rows = _read_file(Path(path), "files", streaming=False)
+        if fields is None:
+            for row in rows:
+                yield from _strings(row)
+            continue
+        require_columns(rows, str(path), [field.split(".")[0] for field in fields])
+        for field in fields:
+            num_texts = 0
+            column, *inner = field.split(".")
+            for value in rows[column]:
+                for text in _strings(_descend(value, inner)):
+                    num_texts += 1
+                    yield text
+            if num_texts == 0:
+                raise ValueError(f"`fields` must name text, but {field!r} holds none in {path}")
+
+
+def _descend(value: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strings(item)
+
+
+def _first_rows(splits: dict[str, Any], max_samples: Mapping[str, int | None]) -> dict[str, Any]:
+    for name, num_rows in max_samples.items():
+        if num_rows is None:
+            continue
+        if name not in splits:
+            raise ValueError(f"`max_samples` must name splits that are there, {_quoted(splits)}, got {name!r}")
+        if num_rows < 1:
+            raise ValueError(f"`max_samples` of {name!r} must be at least 1, got {num_rows}")
+        splits[name] = splits[name].take(num_rows)
+    return splits
+
+
+def _read_file(path: Path, argument: str, streaming: bool) -> Dataset | IterableDataset:
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
+    builder = _BUILDERS.get(suffixes[-1]) if suffixes else None
+    if builder is None:
+        raise ValueError(f"`{argument}` must end in {', '.join(_BUILDERS)}, with or without .gz, got {str(path)!r}")
+    if not path.is_file():
+        raise ValueError(f"`{argument}` must be a file that exists, got {str(path)!r}")
+    options = _BUILDER_OPTIONS.get(builder, {})
+    try:
+        split = load_dataset(builder, data_files=str(path), split="train", streaming=streaming, **options)
+        first_row = next(iter(split), None)
+    except (DatasetGenerationError, OSError, EOFError, ValueError, StopIteration) as error:
+        cause = error.__cause__ or error
+        raise ValueError(f"`{argument}`: {_reason(path, builder, cause)}") from error
+    if first_row is None:
+        raise ValueError(f"`{argument}`: {path} has no rows")
+    return split
+
+
+def _reason(path: Path, builder: str, cause: BaseException) -> str:
+    """Says why a file cannot be read; looks for the line, which the builders do not tell."""
+    unknown = f"{path} cannot be read as {builder}: {type(cause).__name__}: {cause}"
+    if builder == "parquet":
+        return unknown
+    try:
+        with path.open("rb") as file:
+            is_gzipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if is_gzipped else path.open("rb") as file:
+            lines = file.readlines()
+    except (OSError, EOFError, zlib.error) as error:
+        return f"{path} cannot be read: {error}"
+    if not any(line.strip() for line in lines):
+        return f"{path} has no rows"
+    for number, line in enumerate(lines, start=1):
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return f"line {number} of {path} is not UTF-8: {error.reason} at byte {error.start}"
+    if builder == "json":
+        return _broken_json(path, lines) or unknown
+    return unknown
+
+
+def _broken_json(path: Path, lines: list[bytes]) -> str | None:
+    if b"".join(lines).lstrip().startswith(b"["):
+        lines = [b"".join(lines)]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            place = f"line {number + error.lineno - 1} of {path}"
+            return f"{place} is not valid json: {error.msg} at column {error.colno}"
+        if not isinstance(row, (dict, list)):
+            return f"line {number} of {path} must be a json object, got {type(row).__name__}"
+    return None
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"

@@ -1,0 +1,431 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Configuration of the hf_attn family: fields, derived values, presets and validation. No torch."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import fields
+from typing import Any, ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers import GenerationConfig
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+ATTENTION_LAYER_TYPES = ("full_attention", "sliding_attention", "linear_attention")
+RECURRENT_LAYER_TYPES = ("lstm", "gru", "rnn", "ssru")
+LAYER_TYPES = ATTENTION_LAYER_TYPES + RECURRENT_LAYER_TYPES
+# What transformers' caches call a layer that keeps a state of fixed size: recurrences and linear attention.
+STATE_CACHE = "hf_attn_state"
+CROSS_ATTENTION_TYPES = ("scaled_dot_product", "additive", "dot", "general", "none")
+POSITION_EMBEDDING_TYPES = ("sinusoidal", "learned", "rope", "relative_bias", "alibi", "none")
+NORM_TYPES = ("layernorm", "rmsnorm")
+NORM_POSITIONS = ("pre", "post", "none")
+
+# Keywords that `PreTrainedConfig` takes without declaring them as fields.
+INHERITED_KEYWORDS = frozenset(
+    "name_or_path output_attentions attn_implementation experts_implementation torch_dtype num_labels "
+    "per_layer_config auto_map tie_last_hidden_states model_type _commit_hash _attn_implementation_internal "
+    "_experts_implementation_internal quantization_config base_model_tp_plan is_decoder add_cross_attention".split()
+)
+
+_TINY = {
+    "d_model": 128,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 256,
+    "decoder_ffn_dim": 256,
+}
+_RECURRENT = {
+    "d_model": 256,
+    "decoder_attention_heads": 1,
+    "encoder_ffn_dim": 0,
+    "decoder_ffn_dim": 0,
+    "position_embedding_type": "none",
+}
+_HYBRID = {
+    "d_model": 256,
+    "encoder_layers": 6,
+    "decoder_layers": 2,
+    "encoder_ffn_dim": 1536,
+    "decoder_ffn_dim": 1536,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Bahdanau et al. 2015: a bidirectional GRU encoder, a GRU decoder, additive attention.
+    "bahdanau2015": {
+        **_RECURRENT,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_layer_types": "gru",
+        "decoder_layer_types": "gru",
+        "cross_attention_type": "additive",
+    },
+    # Luong et al. 2015: stacked unidirectional LSTMs, global attention with the "general" score.
+    "luong2015": {
+        **_RECURRENT,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_layer_types": "lstm",
+        "decoder_layer_types": "lstm",
+        "bidirectional_encoder": False,
+        "cross_attention_type": "general",
+    },
+    # The small Transformer of Wu et al. 2021, "Good for Misconceived Reasons".
+    "transformer_tiny": {**_TINY, "encoder_layers": 4, "decoder_layers": 4},
+    # Vaswani et al. 2017, table 3, "base".
+    "transformer_base": {"d_model": 512, "encoder_layers": 6, "decoder_layers": 6},
+    # A deep attention encoder under a light recurrent decoder (Kim et al. 2019).
+    "hybrid_tiny": {**_TINY, "encoder_layers": 6, "decoder_layers": 2, "decoder_layer_types": "ssru"},
+    "hybrid_ssru": {**_HYBRID, "decoder_layer_types": "ssru"},
+    "hybrid_lstm": {**_HYBRID, "decoder_layer_types": "lstm"},
+    # Linear cost in the source length: windows in the encoder, cross-attention over the whole memory.
+    "long_encoder": {
+        "d_model": 512,
+        "encoder_layers": 6,
+        "decoder_layers": 6,
+        "encoder_layer_types": "sliding_attention",
+        "sliding_window": 256,
+        "global_attention_tokens": 1,
+        "position_embedding_type": "rope",
+        "max_position_embeddings": 32768,
+    },
+}
+
+
+@strict
+class HfAttnConfig(PreTrainedConfig):
+    r"""
+    Configuration of an attention encoder-decoder whose layers are attentions or recurrences in any mix. The names
+    are BART's wherever BART has one.
+
+    Args:
+        vocab_size (`int`, defaults to 32000): Number of tokens, shared by source and target.
+        d_model (`int`, defaults to 512): Width of the hidden states.
+        max_position_embeddings (`int`, defaults to 1024): Longest sequence, in tokens, that the position tables
+            (`sinusoidal`, `learned`) hold; the other schemes have no limit.
+        encoder_layers, decoder_layers (`int`, default to 6): Number of layers.
+        encoder_layer_types, decoder_layer_types (`str` or `list[str]`, default to `"full_attention"`): What mixes
+            positions in a layer, one name for all layers or a list, one a layer: `full_attention`,
+            `sliding_attention`, `linear_attention`, `lstm`, `gru`, `rnn`, `ssru`. A list once the config is built.
+        encoder_attention_heads, decoder_attention_heads (`int`, default to 8): Number of query heads.
+        encoder_key_value_heads, decoder_key_value_heads (`int`, default to the number of heads): Number of key and
+            value heads (grouped-query attention, Ainslie et al. 2023).
+        head_dim (`int`, *optional*): Width of a head; `d_model / heads` when not given.
+        encoder_ffn_dim, decoder_ffn_dim (`int`, default to 2048): Width of the feed-forward; 0: none.
+        cross_attention_type (`str`, defaults to `"scaled_dot_product"`): `scaled_dot_product` (Vaswani et al. 2017),
+            `additive` (Bahdanau et al. 2015), `dot`, `general` (Luong et al. 2015), or `none`: the decoder sees only
+            a fixed-length summary of the source (Sutskever et al. 2014).
+        sliding_window (`int`, defaults to 256): Keys that a query of a `sliding_attention` layer sees; half of them
+            on each side in an encoder, itself and those before it in a decoder.
+        global_attention_tokens (`int`, defaults to 0): Tokens at the start of a sequence that, in `sliding_attention`
+            layers, see and are seen by all (Beltagy et al. 2020).
+        bidirectional_encoder (`bool`, defaults to `True`): Recurrent encoder layers read both ways, d_model/2 each.
+        position_embedding_type (`str`, defaults to `"sinusoidal"`): `sinusoidal`, `learned`, `rope`,
+            `relative_bias` (T5), `alibi` or `none`.
+        relative_attention_num_buckets, relative_attention_max_distance (`int`, default to 32 and 128): As in T5.
+        rope_theta (`float`, defaults to 10000): Base of the rotary wavelengths.
+        norm_type (`str`, defaults to `"layernorm"`): `layernorm` or `rmsnorm`.
+        norm_position (`str`, defaults to `"pre"`): `pre` (with a norm after the last layer), `post` or `none`.
+        layer_norm_eps (`float`, defaults to 1e-5): Added to the variance.
+        normalize_embedding (`bool`, defaults to `False`): A norm after the embedding (BART, mBART).
+        activation_function (`str`, defaults to `"relu"`): A name in `transformers.activations.ACT2FN`.
+        gated_ffn (`bool`, defaults to `False`): Gated linear units in the feed-forward (Shazeer 2020).
+        use_bias (`bool`, defaults to `True`): Biases in projections.
+        scale_attention (`bool`, defaults to `True`): Divide scaled dot-product scores by sqrt(head_dim); T5 does not.
+        scale_embedding (`bool`, defaults to `True`): Multiply embeddings by sqrt(d_model).
+        tie_word_embeddings (`bool`, defaults to `True`): The output projection is the embedding.
+        logits_bias (`bool`, defaults to `False`): A bias in the output projection (Marian).
+        dropout, attention_dropout, activation_dropout, classifier_dropout (`float`, default to 0.1, 0, 0, 0):
+            Probabilities, of residual branches and embeddings, attention weights, the hidden layer of the
+            feed-forward, and the input of the classification heads.
+        label_smoothing (`float`, defaults to 0.0): Inside the model's loss (Szegedy et al. 2016).
+        copy_attention (`bool`, defaults to `False`), coverage_loss_weight (`float`, defaults to 0.0): Reserved names
+            of the pointer-generator (See et al. 2017); only their defaults are supported.
+        use_cache (`bool`, defaults to `True`): Generation carries its state in `past_key_values`.
+        pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 1, 0, 2, 2).
+
+    Raises:
+        ValueError: A field is out of range, or a keyword is known neither here nor to `PreTrainedConfig`.
+
+    ```python
+    >>> from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
+    >>> config = HfAttnConfig.from_preset("hybrid_tiny", vocab_size=8000)
+    >>> model = HfAttnForConditionalGeneration(config)
+    ```
+    """
+
+    model_type = "hf_attn"
+    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
+    attribute_map: ClassVar = {
+        "hidden_size": "d_model",
+        "num_hidden_layers": "encoder_layers",
+        "num_attention_heads": "encoder_attention_heads",
+    }
+    base_model_tp_plan: ClassVar = {
+        f"{stack}.layers.*.{name}": style
+        for stack in ("encoder", "decoder")
+        for name, style in {
+            "mixer.q_proj": "colwise",
+            "mixer.k_proj": "colwise",
+            "mixer.v_proj": "colwise",
+            "mixer.out_proj": "rowwise",
+            "feed_forward.fc1": "colwise",
+            "feed_forward.gate": "colwise",
+            "feed_forward.fc2": "rowwise",
+        }.items()
+    }
+
+    vocab_size: int = 32000
+    d_model: int = 512
+    max_position_embeddings: int = 1024
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_layer_types: str | list[str] = "full_attention"
+    decoder_layer_types: str | list[str] = "full_attention"
+    encoder_attention_heads: int = 8
+    decoder_attention_heads: int = 8
+    encoder_key_value_heads: int | None = None
+    decoder_key_value_heads: int | None = None
+    head_dim: int | None = None
+    encoder_ffn_dim: int = 2048
+    decoder_ffn_dim: int = 2048
+    cross_attention_type: str = "scaled_dot_product"
+    sliding_window: int = 256
+    global_attention_tokens: int = 0
+    bidirectional_encoder: bool = True
+    position_embedding_type: str = "sinusoidal"
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    rope_theta: float | int = 10000.0
+    norm_type: str = "layernorm"
+    norm_position: str = "pre"
+    layer_norm_eps: float = 1e-5
+    normalize_embedding: bool = False
+    activation_function: str = "relu"
+    gated_ffn: bool = False
+    use_bias: bool = True
+    scale_attention: bool = True
+    scale_embedding: bool = True
+    tie_word_embeddings: bool = True
+    logits_bias: bool = False
+    dropout: float | int = 0.1
+    attention_dropout: float | int = 0.0
+    activation_dropout: float | int = 0.0
+    classifier_dropout: float | int = 0.0
+    label_smoothing: float | int = 0.0
+    copy_attention: bool = False
+    coverage_loss_weight: float | int = 0.0
+    use_cache: bool = True
+    is_encoder_decoder: bool = True
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int | None = 2
+
+    def __post_init__(self, **kwargs):
+        for name in kwargs:
+            if name not in self.known_keywords() and not name.startswith("_"):
+                raise ValueError(
+                    f"`{name}` is not a field of HfAttnConfig{_nearest(name, self.known_keywords())}. Known fields: "
+                    f"{', '.join(sorted(field.name for field in fields(self)))}."
+                )
+        self.encoder_layer_types = _one_a_layer("encoder", self.encoder_layer_types, self.encoder_layers)
+        self.decoder_layer_types = _one_a_layer("decoder", self.decoder_layer_types, self.decoder_layers)
+        if self.encoder_key_value_heads is None:
+            self.encoder_key_value_heads = self.encoder_attention_heads
+        if self.decoder_key_value_heads is None:
+            self.decoder_key_value_heads = self.decoder_attention_heads
+        self._check_choices()
+        self._check_ranges()
+        self._check_heads()
+        self._check_effects()
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def known_keywords(cls) -> set[str]:
+        """Names that the constructor takes: own and inherited fields, their aliases, and generation settings."""
+        declared = {field.name for field in fields(cls)}
+        return declared | set(cls.attribute_map) | INHERITED_KEYWORDS | set(GenerationConfig().to_dict())
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides) -> HfAttnConfig:
+        """
+        The config of a named architecture, with any field overridden.
+
+        Args:
+            name (`str`): One of `PRESETS`: `bahdanau2015`, `luong2015`, `transformer_tiny`, `transformer_base`,
+                `hybrid_tiny`, `hybrid_ssru`, `hybrid_lstm`, `long_encoder`.
+            overrides: Fields of this class.
+
+        Raises:
+            ValueError: `name` is not a preset, or an override is refused by the class.
+        """
+        if name not in PRESETS:
+            raise ValueError(
+                f"`name` must be a preset, got {name!r}{_nearest(name, PRESETS)}. Presets: {', '.join(PRESETS)}."
+            )
+        return cls(**{**PRESETS[name], **overrides})
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """As `PreTrainedConfig.from_dict`; keys that this version does not know are kept, with a warning."""
+        known = cls.known_keywords()
+        unknown = {key: value for key, value in config_dict.items() if key not in known}
+        unknown = {key: value for key, value in unknown.items() if not key.startswith("_")}
+        if unknown:
+            logger.warning(
+                f"The configuration holds keys that this version of hf_attn does not know; they are kept but have "
+                f"no effect: {', '.join(f'`{key}`' for key in sorted(unknown))}."
+            )
+        loaded = super().from_dict({key: config_dict[key] for key in config_dict if key not in unknown}, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        for key, value in unknown.items():
+            setattr(config, key, value)
+        return loaded
+
+    @property
+    def cache_layer_types(self) -> list[str]:
+        """The kind of cache that each decoder layer needs, in the names of transformers' caches and ours."""
+        return [
+            STATE_CACHE
+            if layer_type not in ("full_attention", "sliding_attention")
+            # A window forgets; the keys of global tokens must stay.
+            else ("full_attention" if self.global_attention_tokens else layer_type)
+            for layer_type in self.decoder_layer_types
+        ]
+
+    def get_text_config(self, decoder=None, encoder=None):
+        """As `PreTrainedConfig.get_text_config`; the decoder's `layer_types` are those that caches are built from."""
+        text_config = super().get_text_config(decoder=decoder, encoder=encoder)
+        if decoder and not encoder and not hasattr(self, "layer_types"):
+            text_config.layer_types = self.cache_layer_types
+        return text_config
+
+    def _check_choices(self) -> None:
+        for name, allowed in (
+            ("cross_attention_type", CROSS_ATTENTION_TYPES),
+            ("position_embedding_type", POSITION_EMBEDDING_TYPES),
+            ("norm_type", NORM_TYPES),
+            ("norm_position", NORM_POSITIONS),
+        ):
+            _check_choice(name, getattr(self, name), allowed)
+
+    def _check_ranges(self) -> None:
+        positive = (
+            "vocab_size d_model max_position_embeddings encoder_layers decoder_layers encoder_attention_heads "
+            "decoder_attention_heads encoder_key_value_heads decoder_key_value_heads sliding_window "
+            "relative_attention_num_buckets relative_attention_max_distance"
+        )
+        for name in positive.split():
+            if not isinstance(getattr(self, name), int):
+                raise TypeError(f"`{name}` must be an integer, got {getattr(self, name)!r}.")
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("encoder_ffn_dim", "decoder_ffn_dim", "global_attention_tokens", "coverage_loss_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
+        if not 4 <= self.relative_attention_num_buckets < 2 * self.relative_attention_max_distance:
+            raise ValueError(
+                "`relative_attention_num_buckets` must be at least 4 and less than twice "
+                f"`relative_attention_max_distance`, got {self.relative_attention_num_buckets} and "
+                f"{self.relative_attention_max_distance}."
+            )
+        for name in ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 0 and less than 1, got {getattr(self, name)}.")
+        for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < self.vocab_size:
+                raise ValueError(f"`{name}` must be in [0, `vocab_size` = {self.vocab_size}), got {value}.")
+
+    def _check_heads(self) -> None:
+        for stack in ("encoder", "decoder"):
+            heads, key_value_heads = (getattr(self, f"{stack}_{name}_heads") for name in ("attention", "key_value"))
+            if self.head_dim is None and self.d_model % heads:
+                raise ValueError(
+                    f"`d_model` must be divisible by `{stack}_attention_heads`, got {self.d_model} and {heads}."
+                )
+            if heads % key_value_heads:
+                raise ValueError(
+                    f"`{stack}_attention_heads` must be divisible by `{stack}_key_value_heads`, got {heads} and "
+                    f"{key_value_heads}."
+                )
+        recurrent_encoder = set(self.encoder_layer_types) & set(RECURRENT_LAYER_TYPES)
+        if recurrent_encoder and self.bidirectional_encoder and self.d_model % 2:
+            raise ValueError(
+                f"`d_model` must be even when `bidirectional_encoder` is true, got {self.d_model}. Make it even, or "
+                "set `bidirectional_encoder=False`."
+            )
+        if self.position_embedding_type == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"`d_model` must be even for `sinusoidal` positions, got {self.d_model}.")
+        if self.cross_attention_type == "dot":
+            if self.decoder_key_value_heads != self.decoder_attention_heads:
+                raise ValueError(
+                    "`decoder_key_value_heads` must equal `decoder_attention_heads` when `cross_attention_type` is "
+                    f"`dot`, which has no key projection, got {self.decoder_key_value_heads} and "
+                    f"{self.decoder_attention_heads}."
+                )
+        if self.cross_attention_type in ("dot", "general") and self.head_dim is not None:
+            if self.head_dim * self.decoder_attention_heads != self.d_model:
+                raise ValueError(
+                    "`head_dim` x `decoder_attention_heads` must equal `d_model` when `cross_attention_type` is `dot` or "
+                    "`general`, which have no query projection, got "
+                    f"{self.head_dim} x {self.decoder_attention_heads} and {self.d_model}."
+                )
+        if self.position_embedding_type == "rope":
+            for stack in ("encoder", "decoder"):
+                head_dim = self.head_dim or self.d_model // getattr(self, f"{stack}_attention_heads")
+                if head_dim % 2:
+                    raise ValueError(f"A head must have an even width for `rope` positions, got {head_dim} ({stack}).")
+
+    def _check_effects(self) -> None:
+        """Refuses options which this combination of fields would leave without effect."""
+        types = {*self.encoder_layer_types, *self.decoder_layer_types}
+        scheme = self.position_embedding_type
+        if scheme in ("rope", "relative_bias", "alibi") and not types & {"full_attention", "sliding_attention"}:
+            raise ValueError(
+                f"`position_embedding_type` = {scheme!r} acts in `full_attention` and `sliding_attention` layers, and "
+                f"there is none. Use `sinusoidal`, `learned` or `none`, got layer types {sorted(types)}."
+            )
+        if self.global_attention_tokens and "sliding_attention" not in types:
+            raise ValueError(
+                f"`global_attention_tokens` = {self.global_attention_tokens} acts in `sliding_attention` layers, and "
+                "there is none. Set it to 0, or use `sliding_attention` in a stack."
+            )
+        if self.copy_attention or self.coverage_loss_weight:
+            raise ValueError(
+                "`copy_attention` and `coverage_loss_weight` are reserved names: only False and 0.0 are supported, got "
+                f"{self.copy_attention} and {self.coverage_loss_weight}."
+            )
+
+
+def _nearest(name: str, known) -> str:
+    match = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean `{match[0]}`?)" if match else ""
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(allowed)}, got {value!r}{_nearest(str(value), allowed)}."
+        )
+
+
+def _one_a_layer(stack: str, layer_types: str | list[str], num_layers: int) -> list[str]:
+    name = f"{stack}_layer_types"
+    listed = [layer_types] * num_layers if isinstance(layer_types, str) else list(layer_types)
+    if len(listed) != num_layers:
+        raise ValueError(
+            f"`{name}` must name one type for all layers or one a layer: `{stack}_layers` is {num_layers}, got a list "
+            f"of {len(listed)}: {listed}."
+        )
+    for layer_type in listed:
+        _check_choice(name, layer_type, LAYER_TYPES)
+    return listed
+
+
+__all__ = ["PRESETS", "HfAttnConfig"]

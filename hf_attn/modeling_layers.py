@@ -1,0 +1,165 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""The layer: a mixer, cross-attention in a decoder, a feed-forward, each on a residual branch with its norm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .configuration_hf_attn import HfAttnConfig
+from .modeling_attention import CROSS_ATTENTIONS, Attention, LinearAttention, SlidingAttention
+from .modeling_positions import NoPositions
+from .modeling_recurrent import GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
+
+
+MIXERS: dict[str, type[nn.Module]] = {
+    "full_attention": Attention,
+    "sliding_attention": SlidingAttention,
+    "linear_attention": LinearAttention,
+    "lstm": LSTMMixer,
+    "gru": GRUMixer,
+    "rnn": RNNMixer,
+    "ssru": SSRUMixer,
+}
+
+NORMS: dict[str, type[nn.Module]] = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}
+
+
+def build_norm(config: HfAttnConfig) -> nn.Module:
+    """A norm over the hidden states, with learned scale (and shift: `layernorm`)."""
+    return NORMS[config.norm_type](config.d_model, eps=config.layer_norm_eps)
+
+
+class FeedForward(nn.Module):
+    """
+    fc2(activation(fc1(x))) (Vaswani et al. 2017, equation 2); gated: fc2(activation(gate(x)) * fc1(x)) (Shazeer 2020).
+
+    Args:
+        d_model, ffn_dim (`int`): Width outside and inside.
+        activation_function (`str`): A name in `ACT2FN`.
+        gated, bias (`bool`): Whether there is a gate, and biases.
+        dropout (`float`): Probability, of the inner activations.
+    """
+
+    def __init__(self, d_model: int, ffn_dim: int, activation_function: str, gated: bool, bias: bool, dropout: float):
+        super().__init__()
+        self.fc1 = nn.Linear(d_model, ffn_dim, bias=bias)
+        self.gate = nn.Linear(d_model, ffn_dim, bias=bias) if gated else None
+        self.fc2 = nn.Linear(ffn_dim, d_model, bias=bias)
+        self.activation = ACT2FN[activation_function]
+        self.dropout = dropout
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        inner = self.fc1(hidden_states)
+        inner = self.activation(inner) if self.gate is None else self.activation(self.gate(hidden_states)) * inner
+        return self.fc2(nn.functional.dropout(inner, p=self.dropout, training=self.training))
+
+
+class HfAttnLayer(GradientCheckpointingLayer):
+    """
+    One layer of either stack: a mixer, in the decoder an attention over the source, and a feed-forward.
+
+    Args:
+        config (`HfAttnConfig`): Names the mixer of the layer, the cross-attention, the norm and the sizes.
+        stack (`str`): `"encoder"` or `"decoder"`.
+        layer_idx (`int`): The layer's place in its stack.
+    """
+
+    def __init__(self, config: HfAttnConfig, stack: str, layer_idx: int):
+        super().__init__()
+        is_decoder = stack == "decoder"
+        layer_type = getattr(config, f"{stack}_layer_types")[layer_idx]
+        self.norm_first = config.norm_position == "pre"
+        self.dropout = config.dropout
+        has_norms = config.norm_position != "none"
+        self.mixer = MIXERS[layer_type].from_config(config, stack=stack, layer_idx=layer_idx, is_causal=is_decoder)
+        self.mixer_layer_norm = build_norm(config) if has_norms else None
+        if is_decoder:
+            self.encoder_attn = CROSS_ATTENTIONS[config.cross_attention_type].from_config(
+                config, stack=stack, layer_idx=layer_idx, is_causal=False
+            )
+            normalizes = has_norms and (self.encoder_attn.reads_hidden_states or not self.norm_first)
+            self.encoder_attn_layer_norm = build_norm(config) if normalizes else None
+        ffn_dim = getattr(config, f"{stack}_ffn_dim")
+        self.feed_forward = None
+        if ffn_dim:
+            self.feed_forward = FeedForward(
+                config.d_model,
+                ffn_dim,
+                config.activation_function,
+                config.gated_ffn,
+                config.use_bias,
+                config.activation_dropout,
+            )
+            self.final_layer_norm = build_norm(config) if has_norms else None
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        initial_context: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        positions: NoPositions | None = None,
+        rotations: tuple[torch.Tensor, torch.Tensor] | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """
+        Args:
+            hidden_states (`torch.Tensor`): (batch, length, d_model).
+            attention_mask, encoder_attention_mask (`torch.Tensor`, *optional*): As the mixer's `build_mask` and the
+                cross-attention's `build_cross_mask` made them.
+            encoder_hidden_states (`torch.Tensor`, *optional*): The source, (batch, source_length, d_model); without
+                it a decoder layer does not attend to a source.
+            initial_context (`torch.Tensor`, *optional*): A summary of the source, (batch, d_model).
+            past_key_values (`EncoderDecoderCache`, *optional*): Read and extended.
+            positions, rotations: The stack's position scheme, and what it says of these positions.
+
+        Returns:
+            `torch.Tensor`: (batch, length, d_model).
+        """
+        own_cache = None if past_key_values is None else past_key_values.self_attention_cache
+        source_cache = None if past_key_values is None else past_key_values.cross_attention_cache
+
+        def mix(states: torch.Tensor) -> torch.Tensor:
+            return self.mixer(
+                states,
+                attention_mask,
+                past_key_values=own_cache,
+                initial_context=initial_context,
+                positions=positions,
+                rotations=rotations,
+                **kwargs,
+            )[0]
+
+        def attend_to_source(states: torch.Tensor) -> torch.Tensor:
+            return self.encoder_attn(
+                states,
+                attention_mask=encoder_attention_mask,
+                key_value_states=encoder_hidden_states,
+                past_key_values=source_cache,
+                initial_context=initial_context,
+                **kwargs,
+            )[0]
+
+        hidden_states = self.residual(hidden_states, mix, self.mixer_layer_norm)
+        if encoder_hidden_states is not None:
+            hidden_states = self.residual(hidden_states, attend_to_source, self.encoder_attn_layer_norm)
+        if self.feed_forward is not None:
+            hidden_states = self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
+        return hidden_states
+
+    def residual(
+        self, hidden_states: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor], norm: nn.Module | None
+    ) -> torch.Tensor:
+        """`hidden_states` plus what `branch` makes of them, the norm before the branch or after the sum."""
+        inputs = norm(hidden_states) if norm is not None and self.norm_first else hidden_states
+        outputs = nn.functional.dropout(branch(inputs), p=self.dropout, training=self.training)
+        hidden_states = hidden_states + outputs
+        return norm(hidden_states) if norm is not None and not self.norm_first else hidden_states

@@ -1,0 +1,174 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Position schemes: how a stack learns where its tokens stand. One class each, one contract, one registry line."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+class NoPositions(nn.Module):
+    """
+    The contract of a position scheme, and the scheme `none`: order is known from causality or recurrence alone.
+
+    A scheme acts in one of three places; the other two answer `None`.
+
+    Args:
+        d_model (`int`): Width of the hidden states.
+        num_heads (`int`): Heads of the stack's own attention.
+        head_dim (`int`): Width of a head.
+        max_positions (`int`): Longest sequence, in tokens, for the schemes that keep a table.
+        bidirectional (`bool`): Keys may come after the query (an encoder).
+        options (`dict`): Further numbers: `rope_theta`, `num_buckets`, `max_distance`.
+    """
+
+    #: Longest sequence in tokens, `None` where there is no limit.
+    max_positions: int | None = None
+
+    def __init__(self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options):
+        super().__init__()
+
+    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor | None:
+        """Embeddings of `position_ids` (rows, length), to be added to the tokens': (rows, length, d_model)."""
+        return None
+
+    def rotations(self, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Cosines and sines by which queries and keys turn, each float32 (rows, length, head_dim)."""
+        return None
+
+    def score_bias(self, relative_positions: torch.LongTensor) -> torch.Tensor | None:
+        """What is added to the scores of keys at `relative_positions` (key - query): float32 (num_heads, *shape)."""
+        return None
+
+    @property
+    def biases_scores(self) -> bool:
+        """Whether `score_bias` answers with a tensor."""
+        return type(self).score_bias is not NoPositions.score_bias
+
+
+class SinusoidalPositions(NoPositions):
+    """Fixed sinusoids (Vaswani et al. 2017, section 3.5), sines in the first half of the channels, cosines in the
+    second, as Marian lays them out."""
+
+    def __init__(self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options):
+        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
+        self.max_positions = max_positions
+        self.table = nn.Buffer(sinusoids(max_positions, d_model), persistent=False)
+
+    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
+        return self.table[position_ids]
+
+
+class LearnedPositions(NoPositions):
+    """A learned vector a position (Gehring et al. 2017, section 3.1)."""
+
+    def __init__(self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options):
+        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
+        self.max_positions = max_positions
+        self.embedding = nn.Embedding(max_positions, d_model)
+
+    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
+        return self.embedding(position_ids)
+
+
+class RotaryPositions(NoPositions):
+    """Rotary positions (Su et al. 2021, section 3.2.2, equation 15), the two halves of a head paired."""
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        head_dim: int,
+        max_positions: int,
+        bidirectional: bool,
+        rope_theta: float,
+        **options,
+    ):
+        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
+        self.head_dim = head_dim
+        self.rope_theta = rope_theta
+
+    def rotations(self, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
+        channels = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=position_ids.device)
+        frequencies = self.rope_theta ** (-channels / self.head_dim)
+        angles = position_ids[..., None].float() * frequencies
+        angles = torch.cat((angles, angles), dim=-1)
+        return angles.cos(), angles.sin()
+
+
+class RelativeBias(NoPositions):
+    """T5's learned bias, one a head and bucket of distances (Raffel et al. 2020, section 2.1)."""
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        head_dim: int,
+        max_positions: int,
+        bidirectional: bool,
+        num_buckets: int,
+        max_distance: int,
+        **options,
+    ):
+        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
+        self.bidirectional = bidirectional
+        self.num_buckets = num_buckets
+        self.max_distance = max_distance
+        self.embedding = nn.Embedding(num_buckets, num_heads)
+
+    def score_bias(self, relative_positions: torch.LongTensor) -> torch.Tensor:
+        return self.embedding(self.buckets(relative_positions)).movedim(-1, 0).float()
+
+    def buckets(self, relative_positions: torch.LongTensor) -> torch.LongTensor:
+        """Half of the buckets hold one distance each, the other half grow logarithmically to `max_distance`."""
+        num_buckets = self.num_buckets // 2 if self.bidirectional else self.num_buckets
+        if self.bidirectional:
+            offset = (relative_positions > 0).long() * num_buckets
+            distance = relative_positions.abs()
+        else:
+            offset = torch.zeros_like(relative_positions)
+            distance = (-relative_positions).clamp(min=0)
+        exact = num_buckets // 2
+        growth = torch.log(distance.clamp(min=1).float() / exact) / math.log(self.max_distance / exact)
+        logarithmic = exact + (growth * (num_buckets - exact)).long()
+        return offset + torch.where(distance < exact, distance, logarithmic.clamp(max=num_buckets - 1))
+
+
+class AlibiPositions(NoPositions):
+    """A fixed penalty linear in the distance, its slope geometric in the head (Press et al. 2022, section 3)."""
+
+    def __init__(self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options):
+        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
+        self.num_heads = num_heads
+
+    def score_bias(self, relative_positions: torch.LongTensor) -> torch.Tensor:
+        heads = torch.arange(1, self.num_heads + 1, dtype=torch.float32, device=relative_positions.device)
+        slopes = 2 ** (-8 * heads / self.num_heads)
+        return -slopes.view(-1, *[1] * relative_positions.dim()) * relative_positions.abs()
+
+
+POSITION_SCHEMES: dict[str, type[NoPositions]] = {
+    "sinusoidal": SinusoidalPositions,
+    "learned": LearnedPositions,
+    "rope": RotaryPositions,
+    "relative_bias": RelativeBias,
+    "alibi": AlibiPositions,
+    "none": NoPositions,
+}
+
+
+def sinusoids(max_positions: int, d_model: int) -> torch.Tensor:
+    """The table of `SinusoidalPositions`, float32 (max_positions, d_model)."""
+    channels = torch.arange(0, d_model, 2, dtype=torch.float32)
+    angles = torch.arange(max_positions, dtype=torch.float32)[:, None] * 10000 ** (-channels / d_model)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
+def rotate(states: torch.Tensor, rotations: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Turns `states` (rows, heads, length, head_dim) by `RotaryPositions.rotations`, computed in float32."""
+    cosines, sines = (rotation[:, None] for rotation in rotations)
+    first, second = states.float().chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (states.float() * cosines + turned * sines).to(states.dtype)

@@ -183,9 +183,9 @@ class FusedRecurrentMixer(RecurrentMixer):
 
     `ih_proj` and `hh_proj` have the shapes and gate order of `nn.LSTM` and its kin, so weights are interchangeable; a
     second direction has `ih_proj_reverse` and `hh_proj_reverse`. Whole sequences run in torch's fused kernel on the
-    weights that the children amount to, wrapped or not. Single steps, children with forward hooks, and cached sequences
-    with padding are plain matrix products, step by step. Dropout inside a wrapped child (LoRA's) therefore draws one
-    mask for all steps of a sequence.
+    weights that the children amount to, wrapped or not. Single steps, children with forward hooks, and cached
+    sequences with padding are plain matrix products, step by step. Dropout inside a wrapped child (LoRA's) therefore
+    draws one mask for all steps of a sequence.
 
     A decoder's hidden state starts at tanh(`bridge_proj`(`initial_context`)) (Bahdanau et al. 2015, appendix A.2.2),
     or at 0 without a context. An LSTM's cell takes its half of the bridge without tanh: nothing bounds a cell later.
@@ -409,12 +409,18 @@ class _LinearRecurrence(torch.autograd.Function):
 
 
 def _scan(forget: torch.Tensor, update: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
-    """The recurrence without gradients: step by step on a CPU, which has no launches to save, else by doubling."""
-    if forget.device.type == "cpu":
-        cells = torch.empty_like(update)
-        for forget_step, update_step, cell in zip(forget.unbind(1), update.unbind(1), cells.unbind(1), strict=True):
-            state = torch.addcmul(update_step, forget_step, state, out=cell)
-        return cells
+    """The recurrence without gradients, by steps on a CPU, which has no launches to save."""
+    return (_scan_by_steps if forget.device.type == "cpu" else _scan_by_doubling)(forget, update, state)
+
+
+def _scan_by_steps(forget: torch.Tensor, update: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
+    cells = torch.empty_like(update)
+    for forget_step, update_step, cell in zip(forget.unbind(1), update.unbind(1), cells.unbind(1), strict=True):
+        state = torch.addcmul(update_step, forget_step, state, out=cell)
+    return cells
+
+
+def _scan_by_doubling(forget: torch.Tensor, update: torch.Tensor, state: torch.Tensor) -> torch.Tensor:
     cells, factors = update.clone(), forget.clone()
     cells[:, 0].addcmul_(forget[:, 0], state)
     span = 1
@@ -432,12 +438,18 @@ def _run_kernel(kernel, children, hidden_states, states):
     dtype = _compute_dtype(hidden_states)
     with maybe_autocast(hidden_states.device.type, enabled=False):
         matrices, biases = zip(*(_effective_weights(child, hidden_states) for child in children), strict=True)
-        # `contiguous` also copies an expanded batch, which the kernels' own state buffers may not be.
+        weights = [weight.to(dtype) for weight in (*matrices, *biases)]
+        if hidden_states.is_cuda:
+            # One chunk in cuDNN's order, as `flatten_parameters` makes it; else cuDNN copies and warns.
+            sizes = [weight.numel() for weight in weights]
+            parts = torch.cat([weight.reshape(-1) for weight in weights]).split(sizes)
+            weights = [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
+        # cuDNN takes no strided states, and the halves of a bridge are.
         kernel_states = [state.to(dtype)[None].contiguous() for state in states]
         outputs, *final_states = kernel(
             hidden_states.to(dtype),
             kernel_states if len(states) > 1 else kernel_states[0],
-            [weight.to(dtype) for weight in (*matrices, *biases)],
+            weights,
             True,  # has_biases
             1,  # num_layers
             0.0,  # dropout

@@ -1,0 +1,215 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Puts a LoRA adapter on a model, loads one, and merges one into its base; refuses what would go wrong silently."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_for_kbit_training
+from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from torch import nn
+from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import is_bitsandbytes_available
+
+from . import targets  # noqa: F401 -- registers the default targets of the family
+
+
+BASE_FILE = "base_fingerprint.json"
+ALL_LINEAR = "all-linear"
+
+
+class LoraArguments(Protocol):
+    """What `add_lora` reads; `hf_attn.training.AdapterArguments` has it."""
+
+    lora_r: int
+    lora_alpha: int
+    lora_dropout: float
+    lora_target_modules: list[str] | None
+    use_dora: bool
+    load_in_4bit: bool
+
+
+def add_lora(model: PreTrainedModel, arguments: LoraArguments) -> PeftModel:
+    """
+    Freeze a model and put a LoRA adapter on it (Hu et al. 2021; DoRA: Liu et al. 2024).
+
+    Args:
+        model: A seq2seq model; in 4 bits it is prepared for training first.
+        arguments: Rank, scale, dropout, targets, and whether to use DoRA.
+
+    Raises:
+        ValueError: A target is a tied embedding, or matches no linear layer.
+    """
+    named = arguments.lora_target_modules
+    lora_targets: list[str] | str | None = ALL_LINEAR if named == [ALL_LINEAR] else named
+    check_targets(model, lora_targets)
+    fingerprint = base_fingerprint(model)
+    if arguments.load_in_4bit:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    config = LoraConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM,
+        r=arguments.lora_r,
+        lora_alpha=arguments.lora_alpha,
+        lora_dropout=arguments.lora_dropout,
+        target_modules=lora_targets,
+        use_dora=arguments.use_dora,
+    )
+    adapted = get_peft_model(model, config)
+    adapted.base_fingerprint = fingerprint
+    return adapted
+
+
+def check_targets(model: nn.Module, lora_targets: list[str] | str | None) -> None:
+    """
+    Refuse targets that PEFT would adapt wrongly or not at all.
+
+    Args:
+        model: The base model.
+        lora_targets: Last parts of module names, `"all-linear"`, or `None` for the default of the family.
+
+    Raises:
+        ValueError: A target is an embedding or the output projection while the two are tied, or a target matches no
+            linear layer, or the family has no default.
+    """
+    if lora_targets == ALL_LINEAR:
+        return
+    if lora_targets is None:
+        model_type = model.config.model_type
+        if model_type not in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
+            raise ValueError(
+                f"`lora_target_modules` has no default for {model_type!r} models; name some of "
+                f"{', '.join(linear_names(model))}."
+            )
+        return
+    embeddings = tied_names(model)
+    tied = [target for target in lora_targets if target.rsplit(".", 1)[-1] in embeddings]
+    if tied:
+        raise ValueError(
+            f"`lora_target_modules` names {', '.join(f'`{name}`' for name in tied)}, whose weight is shared between the "
+            "embedding and the output projection: a LoRA on one of them is lost or wrong after merging. To train new "
+            "tokens use PEFT's `trainable_token_indices`; to train the whole embedding use `modules_to_save`."
+        )
+    present = linear_names(model)
+    modules = [name for name, _ in model.named_modules()]
+    for target in lora_targets:
+        if not any(name == target or name.endswith(f".{target}") for name in modules):
+            raise ValueError(
+                f"`lora_target_modules` names `{target}`, which no layer has; linear layers are {', '.join(present)}."
+            )
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """Last parts of the names of a model's linear layers, without the output projection, sorted."""
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return sorted(names - {"lm_head"})
+
+
+def tied_names(model: PreTrainedModel) -> set[str]:
+    """Last parts of the names of the modules that hold the input embedding's weight; empty when nothing is tied."""
+    weight = model.get_input_embeddings().weight
+    names = {
+        name.rsplit(".", 1)[-1] for name, module in model.named_modules() if getattr(module, "weight", None) is weight
+    }
+    return names if len(names) > 1 else set()
+
+
+def four_bit_config() -> BitsAndBytesConfig:
+    """
+    4-bit NormalFloat with double quantisation (Dettmers et al. 2023).
+
+    Raises:
+        ImportError: bitsandbytes is not installed.
+    """
+    if not is_bitsandbytes_available():
+        raise ImportError("`load_in_4bit` needs bitsandbytes: `pip install 'hf_attn[quantization]'`.")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def base_fingerprint(model: PreTrainedModel) -> dict[str, str | list[int]]:
+    """
+    What tells one base checkpoint from another, whatever the precision it is loaded in.
+
+    Returns:
+        `model_type`, the `shape` of the embedding, and the sha256 of its values in bfloat16. Adapters and 4-bit
+        loading leave the embedding as it is.
+    """
+    weight = model.get_input_embeddings().weight.detach()
+    values = weight.to(device="cpu", dtype=torch.bfloat16).contiguous().view(torch.int16).numpy()
+    return {
+        "model_type": model.config.model_type,
+        "shape": list(weight.shape),
+        "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
+    }
+
+
+def write_fingerprint(model: PeftModel, adapter_dir: str | Path) -> None:
+    """Write down beside an adapter which base `add_lora` put it on."""
+    text = json.dumps(model.base_fingerprint, indent=2) + "\n"
+    (Path(adapter_dir) / BASE_FILE).write_text(text, encoding="utf-8")
+
+
+def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: bool = False) -> PeftModel:
+    """
+    Load an adapter onto its base.
+
+    Args:
+        model: The base.
+        adapter_dir: Directory of the adapter.
+        is_trainable: Whether training goes on.
+
+    Raises:
+        ValueError: The adapter was made for another base: by the fingerprint beside it, or by the shapes.
+    """
+    record = Path(adapter_dir) / BASE_FILE
+    if record.is_file():
+        expected, found = json.loads(record.read_text(encoding="utf-8")), base_fingerprint(model)
+        differing = [name for name in expected if expected[name] != found.get(name)]
+        if differing:
+            details = "; ".join(f"{name} {expected[name]} there, {found[name]} here" for name in differing)
+            raise ValueError(
+                f"The adapter in {str(adapter_dir)!r} was made for another base: {details}. Its own base is "
+                f"{_base_name(adapter_dir)!r}."
+            )
+    try:
+        return PeftModel.from_pretrained(model, str(adapter_dir), is_trainable=is_trainable)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"The adapter in {str(adapter_dir)!r} does not fit this model, it was made for another base, "
+            f"{_base_name(adapter_dir)!r}: {error}"
+        ) from error
+
+
+def _base_name(adapter_dir: str | Path) -> str:
+    config = json.loads((Path(adapter_dir) / "adapter_config.json").read_text(encoding="utf-8"))
+    return config.get("base_model_name_or_path") or "unknown"
+
+
+def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> PreTrainedModel:
+    """
+    Fold an adapter into its base and save the whole as an ordinary checkpoint.
+
+    Args:
+        model: The adapted model; it is taken apart.
+        tokenizer: Saved beside the model.
+        directory: Where to.
+
+    Returns:
+        The merged model.
+
+    Raises:
+        ValueError: The merge gives a weight that is not finite.
+    """
+    generation_config = model.generation_config
+    merged = model.merge_and_unload(safe_merge=True)
+    merged.generation_config = generation_config
+    merged.config.use_cache = True
+    merged.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return merged

@@ -1,0 +1,212 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""The arguments that every recipe takes; each field is a flag and a YAML key of the same name."""
+
+from dataclasses import dataclass, field
+
+from transformers import Seq2SeqTrainingArguments
+
+from .hardware import choose_bf16, has_accelerator
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained: a checkpoint, or an architecture with fresh weights."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Directory or Hub name of a checkpoint: hf_attn, BART, Marian, T5 or their kin."},
+    )
+    model_config: str | None = field(
+        default=None,
+        metadata={"help": "Start from fresh weights instead: a preset of HfAttnConfig, or a config file in json."},
+    )
+    config_overrides: str | None = field(
+        default=None, metadata={"help": "Fields of the config to change, for example d_model=192,dropout=0.3."}
+    )
+    tokenizer_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Directory or Hub name of a tokenizer. Without it: the one of the checkpoint, or, for fresh "
+            "weights, one trained on the training file."
+        },
+    )
+    vocab_size: int = field(default=8000, metadata={"help": "Size of a tokenizer that is trained, in tokens."})
+    attn_implementation: str | None = field(
+        default=None,
+        metadata={"help": "eager, sdpa, ... Without it: eager on CPU, where the backward pass of sdpa is slow."},
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run modelling code that comes with the checkpoint."}
+    )
+
+    def __post_init__(self):
+        if (self.model_name_or_path is None) == (self.model_config is None):
+            raise ValueError(
+                "Give one of `model_name_or_path` (fine-tune a checkpoint) and `model_config` (fresh weights), got "
+                f"{self.model_name_or_path!r} and {self.model_config!r}."
+            )
+        if self.model_config is None and self.config_overrides is not None:
+            raise ValueError(
+                "`config_overrides` changes a fresh model; a checkpoint keeps its shape. Use it with `model_config`, "
+                f"got {self.config_overrides!r} with `model_name_or_path` {self.model_name_or_path!r}."
+            )
+
+
+@dataclass
+class AdapterArguments:
+    """Low-rank adaptation (Hu et al. 2021) in place of training all weights."""
+
+    lora: bool = field(default=False, metadata={"help": "Train a LoRA adapter; the checkpoint stays as it is."})
+    lora_r: int = field(default=16, metadata={"help": "Rank of the update."})
+    lora_alpha: int = field(default=32, metadata={"help": "The update is scaled by lora_alpha / lora_r."})
+    lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the input of the update."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Names of the linear layers to adapt, or all-linear. Without it: the default of the family."
+        },
+    )
+    use_dora: bool = field(default=False, metadata={"help": "Weight-decomposed adaptation (Liu et al. 2024)."})
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "Keep the checkpoint in 4 bits (QLoRA); needs bitsandbytes and --lora."}
+    )
+    merge_adapter: bool = field(
+        default=False, metadata={"help": "Also write OUTPUT_DIR/merged: the checkpoint with the adapter folded in."}
+    )
+
+    def __post_init__(self):
+        if not self.lora:
+            for name in ("use_dora", "load_in_4bit", "merge_adapter", "lora_target_modules"):
+                if getattr(self, name):
+                    raise ValueError(f"`{name}` needs `lora`, got `{name}`={getattr(self, name)!r} and `lora`=False.")
+        if self.lora_r < 1:
+            raise ValueError(f"`lora_r` must be at least 1, got {self.lora_r}.")
+        if self.load_in_4bit and self.merge_adapter:
+            raise ValueError(
+                "`merge_adapter` needs the weights in full precision; merging into 4 bits rounds the update away. "
+                "Drop `load_in_4bit`, or load the adapter on the full checkpoint later and merge there."
+            )
+
+
+@dataclass
+class DataArguments:
+    """Where the rows come from, and how many of them, and how long."""
+
+    dataset_name: str | None = field(default=None, metadata={"help": "Name of a data set on the Hub."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    train_file: str | None = field(
+        default=None, metadata={"help": "json, jsonl, csv, parquet or text, gzipped or not."}
+    )
+    validation_file: str | None = field(default=None, metadata={"help": "As train_file; scored during training."})
+    test_file: str | None = field(default=None, metadata={"help": "As train_file; scored at the end."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read the training rows while training; needs --max_steps."}
+    )
+    max_source_length: int = field(default=128, metadata={"help": "Longer sources are cut, in tokens."})
+    max_target_length: int = field(default=128, metadata={"help": "Longer targets are cut, in tokens."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Keep the first rows of the training set."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Keep the first rows of the validation set."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Keep the first rows of the test set."})
+
+    def __post_init__(self):
+        files = (self.train_file, self.validation_file, self.test_file)
+        if self.dataset_name is None and all(file is None for file in files):
+            raise ValueError(
+                "Give `dataset_name`, or one of `train_file`, `validation_file` and `test_file`; got none of them."
+            )
+        if self.dataset_name is not None and any(file is not None for file in files):
+            raise ValueError(
+                "Give either `dataset_name` or files, got `dataset_name`="
+                f"{self.dataset_name!r} and {', '.join(file for file in files if file is not None)}."
+            )
+        for name in ("max_train_samples", "max_eval_samples", "max_predict_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        for name in ("max_source_length", "max_target_length"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"`{name}` must be at least 2 (a token and the end), got {getattr(self, name)}.")
+
+
+@dataclass
+class RecipeTrainingArguments(Seq2SeqTrainingArguments):
+    """`Seq2SeqTrainingArguments` with what the recipes add, and with the settings that are fast as defaults."""
+
+    bf16: bool | None = field(
+        default=None,
+        metadata={"help": "Train in bfloat16 autocast. Without it: where the hardware computes in bfloat16."},
+    )
+    optim: str = field(default="adamw_torch_fused", metadata={"help": "Optimizer."})
+    predict_with_generate: bool = field(default=True, metadata={"help": "Score generated text."})
+    tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Budget of a batch of one process, source plus target tokens with padding, in place of "
+            "per_device_train_batch_size rows."
+        },
+    )
+    num_beams: int = field(
+        default=5,
+        metadata={"help": "Beams at the end, and during training unless generation_num_beams says otherwise."},
+    )
+    average_checkpoints: int = field(
+        default=0, metadata={"help": "Average the weights of so many last checkpoints at the end; 0: the last ones."}
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "Stop after so many evaluations without a better score; the best weights are kept."},
+    )
+
+    def __post_init__(self):
+        if self.bf16 is None:
+            self.bf16 = choose_bf16(self.fp16, self.use_cpu)
+        if self.bf16 and not has_accelerator():
+            self.use_cpu = True
+        if self.early_stopping_patience is not None:
+            self._prepare_early_stopping()
+        super().__post_init__()
+        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
+            raise ValueError(f"`tokens_per_batch` must be at least 1, got {self.tokens_per_batch}.")
+        if self.num_beams < 1:
+            raise ValueError(f"`num_beams` must be at least 1, got {self.num_beams}.")
+        if self.generation_num_beams is None:
+            self.generation_num_beams = self.num_beams
+        self._check_averaging()
+
+    def _prepare_early_stopping(self) -> None:
+        if self.early_stopping_patience < 1:
+            raise ValueError(f"`early_stopping_patience` must be at least 1, got {self.early_stopping_patience}.")
+        if self.eval_strategy == "no":
+            raise ValueError(
+                "`early_stopping_patience` compares evaluations during training, got `eval_strategy`='no'. Set it to "
+                "'epoch' or 'steps'."
+            )
+        if self.average_checkpoints:
+            raise ValueError(
+                "`early_stopping_patience` keeps the best checkpoint and `average_checkpoints` averages the last ones; "
+                f"choose one, got {self.early_stopping_patience} and {self.average_checkpoints}."
+            )
+        if self.metric_for_best_model is None:
+            self.metric_for_best_model = "bleu"
+        self.load_best_model_at_end = True
+
+    def _check_averaging(self) -> None:
+        if self.average_checkpoints < 0:
+            raise ValueError(f"`average_checkpoints` must be 0 or more, got {self.average_checkpoints}.")
+        if not self.average_checkpoints:
+            return
+        if self.load_best_model_at_end:
+            raise ValueError(
+                "`average_checkpoints` averages the last checkpoints, `load_best_model_at_end` takes one; choose one."
+            )
+        # Rotation keeps the best checkpoint beside the last ones, inside the limit.
+        needed = self.average_checkpoints + (self.metric_for_best_model is not None)
+        if self.save_total_limit is not None and self.save_total_limit < needed:
+            raise ValueError(
+                f"`save_total_limit` must be at least {needed} to average the last {self.average_checkpoints} "
+                f"checkpoints, got {self.save_total_limit}."
+            )
+        if self.save_strategy == "no":
+            raise ValueError(
+                f"`average_checkpoints`={self.average_checkpoints} needs checkpoints, got `save_strategy`='no'."
+            )

@@ -1,0 +1,79 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Averages the weights of the last checkpoints of a run."""
+
+from pathlib import Path
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors import safe_open
+from transformers import PreTrainedModel
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+
+def average_checkpoints(output_dir: str | Path, count: int) -> dict[str, torch.Tensor]:
+    """
+    The mean of the weights of the last `count` checkpoints, as in Vaswani et al. 2017, section 6.1.
+
+    Args:
+        output_dir: Directory of a run, holding `checkpoint-STEP` folders with weights or adapters in safetensors.
+        count: How many checkpoints, counted from the last step.
+
+    Returns:
+        Tensor names to means, computed in float32 and returned in the dtype of the checkpoints. Integer tensors are
+        those of the last checkpoint.
+
+    Raises:
+        ValueError: There are fewer checkpoints, or one holds no safetensors.
+    """
+    folders = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    checkpoints = sorted(folders, key=lambda folder: int(folder.name.rsplit("-", 1)[1]))
+    if len(checkpoints) < count:
+        raise ValueError(
+            f"`average_checkpoints`={count} needs as many checkpoints, and {str(output_dir)!r} has {len(checkpoints)}: "
+            "save more often (`save_strategy`, `save_steps`), or train longer."
+        )
+    chosen = checkpoints[-count:]
+    sums: dict[str, torch.Tensor] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for checkpoint in chosen:
+        files = sorted(checkpoint.glob("*.safetensors"))
+        if not files:
+            raise ValueError(f"{str(checkpoint)!r} holds no weights in safetensors to average.")
+        for file in files:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 -- not a mapping
+                    tensor = tensors.get_tensor(name)
+                    dtypes[name] = tensor.dtype
+                    if name in sums and tensor.is_floating_point():
+                        sums[name] += tensor.float()
+                    else:
+                        sums[name] = tensor.float() if tensor.is_floating_point() else tensor
+    logger.info(f"Averaged {', '.join(checkpoint.name for checkpoint in chosen)}.")
+    return {
+        name: (total / count).to(dtypes[name]) if dtypes[name].is_floating_point else total
+        for name, total in sums.items()
+    }
+
+
+def load_weights(model: PreTrainedModel | PeftModel, weights: dict[str, torch.Tensor]) -> None:
+    """
+    Put the weights of checkpoints, whole models or adapters, into a model.
+
+    Raises:
+        ValueError: A tensor has no place in the model, or the model has one that is neither given nor tied.
+    """
+    if isinstance(model, PeftModel):
+        unexpected = set_peft_model_state_dict(model, weights).unexpected_keys
+        missing: set[str] = set()
+    else:
+        result = model.load_state_dict(weights, strict=False)
+        unexpected = result.unexpected_keys
+        missing = set(result.missing_keys) - set(model.all_tied_weights_keys)
+    if unexpected or missing:
+        raise ValueError(
+            f"The averaged checkpoints do not fit the model: unexpected {sorted(unexpected)}, missing {sorted(missing)}."
+        )

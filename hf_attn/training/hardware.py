@@ -1,0 +1,45 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Which settings are fast on this machine."""
+
+import torch
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+
+def has_accelerator() -> bool:
+    """Whether a GPU or another accelerator is at hand."""
+    return torch.accelerator.is_available()
+
+
+def computes_bf16() -> bool:
+    """Whether the device that would train has instructions for bfloat16 (on CPU: AVX512-BF16 or AMX)."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if has_accelerator():
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose_bf16(is_fp16: bool, use_cpu: bool) -> bool:
+    """Decide on bfloat16 autocast when the user did not, and say so in the log."""
+    if is_fp16 or (use_cpu and has_accelerator()):
+        return False
+    chosen = computes_bf16()
+    reason = "computes in bfloat16" if chosen else "has no fast bfloat16"
+    logger.info(f"bf16={chosen}: this hardware {reason}; `--bf16 {not chosen}` says otherwise.")
+    return chosen
+
+
+def choose_attention(attn_implementation: str | None, use_cpu: bool) -> str | None:
+    """
+    The attention implementation to train with; `None` leaves the choice to transformers.
+
+    On CPU that is `eager`: the backward pass of scaled_dot_product_attention in bfloat16 takes half a training step
+    there.
+    """
+    if attn_implementation is not None:
+        return attn_implementation
+    return "eager" if use_cpu or not has_accelerator() else None

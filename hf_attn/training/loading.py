@@ -1,0 +1,256 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Loads or builds the tokenizer and the model that a recipe's arguments describe."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from datasets import Dataset, IterableDataset
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from ..configuration_hf_attn import PRESETS, HfAttnConfig
+from ..data import load_splits, source_target_lengths, train_tokenizer
+from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
+from .hardware import choose_attention
+
+
+logger = logging.get_logger(__name__)
+
+
+def read_splits(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
+    """
+    The splits that the arguments name, cut to `max_*_samples` rows.
+
+    With `streaming` only the training split is streamed; the splits that are scored have to be counted.
+
+    Returns:
+        Those of `train`, `validation` and `test` that there are.
+    """
+    splits = load_splits(
+        arguments.dataset_name,
+        arguments.dataset_config_name,
+        arguments.train_file,
+        arguments.validation_file,
+        arguments.test_file,
+        streaming=arguments.streaming,
+        max_samples={
+            "train": arguments.max_train_samples,
+            "validation": arguments.max_eval_samples,
+            "test": arguments.max_predict_samples,
+        },
+    )
+    splits = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
+    return {
+        name: Dataset.from_list(list(split)) if name != "train" and isinstance(split, IterableDataset) else split
+        for name, split in splits.items()
+    }
+
+
+def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTrainedTokenizerBase:
+    """
+    The tokenizer named by the arguments, else that of the checkpoint, else one trained on `texts`.
+
+    Args:
+        arguments: `tokenizer_name`, `model_name_or_path` and `vocab_size` are read.
+        texts: What a tokenizer for fresh weights is trained on; not read otherwise.
+    """
+    name = arguments.tokenizer_name or arguments.model_name_or_path
+    if name is not None:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=arguments.trust_remote_code)
+    tokenizer = train_tokenizer(texts, arguments.vocab_size)
+    logger.info(f"Trained a tokenizer of {len(tokenizer)} tokens on the training set.")
+    return tokenizer
+
+
+def load_model(
+    arguments: ModelArguments,
+    adapter_arguments: AdapterArguments,
+    training_arguments: RecipeTrainingArguments,
+    tokenizer: PreTrainedTokenizerBase,
+) -> PreTrainedModel:
+    """
+    The checkpoint named by the arguments, or fresh weights of a config.
+
+    Label smoothing of an hf_attn model goes into its config, since its loss is inside the model;
+    `training_arguments.label_smoothing_factor` is then set to 0 so that it does not act twice.
+
+    Raises:
+        ValueError: The tokenizer has more tokens than the checkpoint has embeddings, or the label smoothing of the
+            config and of the training arguments differ.
+    """
+    attention = choose_attention(arguments.attn_implementation, training_arguments.use_cpu)
+    if arguments.model_config is not None:
+        config = build_config(arguments, tokenizer)
+        model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation=attention)
+    else:
+        options: dict[str, Any] = {}
+        if adapter_arguments.load_in_4bit:
+            # bitsandbytes is optional.
+            from ..adapters import four_bit_config
+
+            options["quantization_config"] = four_bit_config()
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            arguments.model_name_or_path,
+            attn_implementation=attention,
+            trust_remote_code=arguments.trust_remote_code,
+            **options,
+        )
+    num_embeddings = model.get_input_embeddings().weight.shape[0]
+    if not adapter_arguments.load_in_4bit and len(tokenizer) > num_embeddings:
+        raise ValueError(
+            f"`tokenizer_name` has {len(tokenizer)} tokens and the model {num_embeddings} embeddings. Use the "
+            "tokenizer of the checkpoint."
+        )
+    _place_label_smoothing(model, training_arguments)
+    return model
+
+
+def _place_label_smoothing(model: PreTrainedModel, arguments: RecipeTrainingArguments) -> None:
+    if model.config.model_type != HfAttnConfig.model_type:
+        return
+    inside, outside = model.config.label_smoothing, arguments.label_smoothing_factor
+    if outside and inside and inside != outside:
+        raise ValueError(
+            "`label_smoothing_factor` and the `label_smoothing` of the model's config differ, got "
+            f"{outside} and {inside}. Give one of them."
+        )
+    if outside:
+        logger.info(f"label_smoothing={outside} goes into the model's config: its loss is inside the model.")
+        model.config.label_smoothing = outside
+        arguments.label_smoothing_factor = 0.0
+
+
+def build_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """
+    The config of fresh weights: a preset or json file, the sizes and ids of the tokenizer, and the overrides on top.
+
+    Raises:
+        ValueError: `model_config` is neither a preset nor a file, or an override is not a field of the config.
+    """
+    overrides = parse_overrides(arguments.config_overrides)
+    values = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    if tokenizer.bos_token_id is not None:
+        values["bos_token_id"] = tokenizer.bos_token_id
+    name = arguments.model_config
+    if name in PRESETS:
+        values["decoder_start_token_id"] = tokenizer.eos_token_id
+        return HfAttnConfig.from_preset(name, **values, **_without(overrides, values))
+    path = Path(name)
+    if not path.is_file():
+        raise ValueError(
+            f"`model_config` must be a preset ({', '.join(PRESETS)}) or a json file that exists, got {name!r}."
+        )
+    content = json.loads(path.read_text(encoding="utf-8"))
+    model_type = content.pop("model_type", HfAttnConfig.model_type)
+    if model_type == HfAttnConfig.model_type:
+        values["decoder_start_token_id"] = tokenizer.eos_token_id
+        return HfAttnConfig(**{**content, **values, **_without(overrides, values)})
+    return _stock_config(model_type, content, values, _without(overrides, values))
+
+
+def _stock_config(model_type: str, content: dict, values: dict, overrides: dict) -> PretrainedConfig:
+    """The config of another family; its own start token is kept where the vocabulary has it."""
+    known = AutoConfig.for_model(model_type)
+    for key in overrides:
+        if not hasattr(known, key):
+            raise ValueError(f"`config_overrides` names `{key}`, which is not a field of {type(known).__name__}.")
+    start = content.get("decoder_start_token_id")
+    if start is None or start >= values["vocab_size"]:
+        values = {**values, "decoder_start_token_id": values["pad_token_id"]}
+    # Marian keeps a second vocabulary size for its decoder.
+    if hasattr(known, "decoder_vocab_size"):
+        values = {**values, "decoder_vocab_size": values["vocab_size"]}
+    return AutoConfig.for_model(model_type, **{**content, **values, **overrides})
+
+
+def _without(overrides: dict, values: dict) -> dict:
+    for name in overrides:
+        if name in values:
+            raise ValueError(
+                f"`config_overrides` cannot set `{name}`, which follows from the tokenizer, got {overrides[name]!r}. "
+                "Change `vocab_size` or `tokenizer_name` instead."
+            )
+    return overrides
+
+
+def parse_overrides(text: str | None) -> dict[str, Any]:
+    """
+    Read `name=value,name=value`; values are written as in YAML, lists in brackets.
+
+    Raises:
+        ValueError: The text does not have this form.
+    """
+    if not text:
+        return {}
+    try:
+        parsed = yaml.safe_load("{" + text.replace("=", ": ") + "}")
+    except yaml.YAMLError:
+        parsed = None
+    if parsed is None or any(value is None for value in parsed.values()):
+        raise ValueError(
+            f"`config_overrides` must look like d_model=192,encoder_layer_types=[lstm,gru], got {text!r}."
+        )
+    return {name: _number(value) for name, value in parsed.items()}
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-5 as text."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def longest_target(train: Dataset | IterableDataset | None, arguments: DataArguments) -> int:
+    """Tokens of the longest target in the tokenized training split, or the limit where it cannot be counted."""
+    if not isinstance(train, Dataset):
+        return arguments.max_target_length
+    return int(source_target_lengths(train)[:, 1].max())
+
+
+def set_generation(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    target_length: int,
+    num_beams: int,
+    target_lang: str | None = None,
+) -> None:
+    """
+    Make the model's generation config fit the task; it is saved with the model.
+
+    Args:
+        model: Its `generation_config` is changed.
+        tokenizer: Gives the ids of the special tokens, and the language token of multilingual models.
+        target_length: Tokens of the longest target in training, the end included; half as many again may be generated.
+        num_beams: Beams of `generate` without arguments.
+        target_lang: Language that generation is forced into where the tokenizer has a token for it.
+    """
+    config = model.generation_config
+    # The start token counts; `max_new_tokens` would meet the `max_length` that the trainer fills in.
+    config.max_length = math.ceil(1.5 * target_length) + 1
+    config.max_new_tokens = None
+    config.num_beams = num_beams
+    config.early_stopping = num_beams > 1
+    config.use_cache = True
+    config.pad_token_id = tokenizer.pad_token_id
+    config.eos_token_id = tokenizer.eos_token_id
+    config.decoder_start_token_id = model.config.decoder_start_token_id
+    if target_lang is not None and getattr(tokenizer, "lang_code_to_id", None):
+        config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(target_lang)

@@ -1,0 +1,118 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Reads a recipe's arguments: a YAML file, and flags on top of it."""
+
+import dataclasses
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+
+class _Parser(HfArgumentParser):
+    """`HfArgumentParser` that raises what it refuses, instead of printing every flag there is."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}. See --help for all flags.")
+
+
+def parse_arguments(
+    dataclass_types: Sequence[type],
+    arguments: Sequence[str] | None = None,
+    default_config: str | Path | None = None,
+    description: str | None = None,
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """
+    Fill dataclasses from `--config FILE.yaml` and the flags after it; a flag wins over the file.
+
+    Args:
+        dataclass_types: Dataclasses whose fields are the flags and the keys of the file.
+        arguments: The command line without the program; `sys.argv[1:]` when `None`.
+        default_config: YAML file to use when the command line names neither a config, a model nor data.
+        description: First line of `--help`.
+
+    Returns:
+        The filled dataclasses in the given order, and the value of every flag before the dataclasses worked on it.
+
+    Raises:
+        ValueError: A key or flag is unknown (the nearest known one is named), or a value has the wrong type.
+        FileNotFoundError: The config does not exist.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _Parser(dataclass_types, description=description, allow_abbrev=False)
+    parser.add_argument("--config", help="YAML file with any of the flags below as keys.")
+    known = {field.name for dataclass_type in dataclass_types for field in dataclasses.fields(dataclass_type)}
+    names = {argument.lstrip("-").split("=")[0].replace("-", "_") for argument in arguments if argument[:2] == "--"}
+    config, arguments = _split_config(arguments)
+    if config is None and default_config is not None and not names & _CHOOSES_A_RUN:
+        config = default_config
+    if config is not None:
+        arguments = _flags_of_file(Path(config), known) + arguments
+    namespace, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        name = unknown[0].lstrip("-").split("=")[0]
+        raise ValueError(f"`{unknown[0]}` is not a flag of this recipe{_nearest(name, known, '--')}.")
+    values = {name: value for name, value in vars(namespace).items() if name in known}
+    filled = []
+    for dataclass_type in dataclass_types:
+        fields = [field.name for field in dataclasses.fields(dataclass_type) if field.init]
+        filled.append(dataclass_type(**{name: values[name] for name in fields}))
+    return tuple(filled), values
+
+
+# A command line with one of these describes its own run; any other changes a detail of the default one.
+_CHOOSES_A_RUN = frozenset(
+    ["config", "model_name_or_path", "model_config", "dataset_name", "train_file", "validation_file", "test_file"]
+)
+
+
+def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Take `--config VALUE` or `--config=VALUE` out of a command line."""
+    config, rest, position = None, [], 0
+    while position < len(arguments):
+        argument = arguments[position]
+        if argument == "--config":
+            if position + 1 == len(arguments):
+                raise ValueError("`--config` needs the name of a YAML file, got nothing after it.")
+            config = arguments[position + 1]
+            position += 1
+        elif argument.startswith("--config="):
+            config = argument.removeprefix("--config=")
+        else:
+            rest.append(argument)
+        position += 1
+    return config, rest
+
+
+def _flags_of_file(config: Path, known: set[str]) -> list[str]:
+    """The keys of a YAML file as flags, so that one parser checks the types of both."""
+    if not config.is_file():
+        raise FileNotFoundError(f"`config` must name a YAML file, got {str(config)!r}, which does not exist.")
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"`config` {str(config)!r} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"`config` {str(config)!r} must hold `key: value` lines, got {type(content).__name__}.")
+    flags: list[str] = []
+    for name, value in content.items():
+        if name not in known:
+            raise ValueError(f"`{name}` in {str(config)!r} is not a key of this recipe{_nearest(str(name), known)}.")
+        if value is None:
+            continue
+        if isinstance(value, list):
+            flags += [f"--{name}", *(str(element) for element in value)]
+        elif isinstance(value, dict):
+            flags.append(f"--{name}={json.dumps(value)}")
+        else:
+            flags.append(f"--{name}={value}")
+    return flags
+
+
+def _nearest(name: str, known: set[str], prefix: str = "") -> str:
+    match = difflib.get_close_matches(name.replace("-", "_"), sorted(known), n=1)
+    return f" (did you mean `{prefix}{match[0]}`?)" if match else ""

@@ -1,0 +1,104 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""An output directory holds one run: the same run goes on in it, any other is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+RUN_FILE = "run.json"
+
+# Arguments that change neither the weights nor the predictions.
+_INCIDENTAL = frozenset(
+    [
+        "output_dir",
+        "resume_from_checkpoint",
+        "disable_tqdm",
+        "report_to",
+        "run_name",
+        "project",
+        "trackio_space_id",
+        "push_to_hub",
+        "hub_model_id",
+        "hub_strategy",
+        "hub_token",
+        "hub_private_repo",
+        "hub_always_push",
+        "hub_revision",
+        "log_level",
+        "log_level_replica",
+        "log_on_each_node",
+        "logging_strategy",
+        "logging_steps",
+        "logging_first_step",
+        "logging_nan_inf_filter",
+        "dataloader_num_workers",
+        "dataloader_pin_memory",
+        "dataloader_persistent_workers",
+        "dataloader_prefetch_factor",
+        "skip_memory_metrics",
+        "debug",
+        "per_device_eval_batch_size",
+        "eval_accumulation_steps",
+        "torch_empty_cache_steps",
+        "ddp_timeout",
+        "local_rank",
+    ]
+)
+
+
+def resume_or_refuse(output_dir: str | Path, values: dict[str, Any], is_main_process: bool = True) -> str | None:
+    """
+    Compare this run with what the directory holds, and write down the arguments of a new run.
+
+    Args:
+        output_dir: May be missing, empty, or hold a run.
+        values: Every argument of this run, as `parse_arguments` returns them.
+        is_main_process: Only the main process writes.
+
+    Returns:
+        The last checkpoint of the same run, or `None` when there is nothing to resume.
+
+    Raises:
+        ValueError: The directory holds a different run, or files that no run wrote.
+    """
+    directory = Path(output_dir)
+    described = {name: value for name, value in sorted(values.items()) if name not in _INCIDENTAL}
+    # As json gives it back: tuples become lists, for example.
+    described = json.loads(json.dumps(described, default=str))
+    record = directory / RUN_FILE
+    if record.is_file():
+        differing = _differences(json.loads(record.read_text(encoding="utf-8")), described)
+        if differing:
+            raise ValueError(
+                f"`output_dir` {str(directory)!r} already holds a different run: {'; '.join(differing)}. Choose another "
+                "`output_dir`, or delete this one."
+            )
+        checkpoint = get_last_checkpoint(str(directory))
+        logger.info(f"{directory} holds this run; " + (f"it goes on from {checkpoint}." if checkpoint else "again."))
+        return checkpoint
+    # What the trainer and the launcher may have put there before the first run.
+    present = [path.name for path in directory.iterdir() if path.name != "runs"] if directory.is_dir() else []
+    if present:
+        raise ValueError(
+            f"`output_dir` {str(directory)!r} holds files that no run of a recipe wrote: "
+            f"{', '.join(sorted(present)[:5])}. Choose another `output_dir`, or delete this one."
+        )
+    if is_main_process:
+        directory.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    return None
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    names = sorted(before.keys() | now.keys())
+    return [
+        f"`{name}` was {before.get(name)!r} and is {now.get(name)!r}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]

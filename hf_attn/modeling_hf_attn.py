@@ -34,13 +34,12 @@ from .configuration_hf_attn import HfAttnConfig
 from .modeling_attention import CROSS_ATTENTIONS, AdditiveAttention, Attention, eager_config
 from .modeling_cache import adapt_cache, build_cache
 from .modeling_layers import MIXERS, HfAttnLayer, build_norm
+from .modeling_loss import IGNORE_INDEX, chunked_sequence_loss, sequence_loss
 from .modeling_positions import POSITION_SCHEMES, SinusoidalPositions, sinusoids
 from .modeling_recurrent import RecurrentMixer
 
 
 logger = logging.get_logger(__name__)
-
-IGNORE_INDEX = -100
 
 
 def shift_tokens_right(
@@ -60,42 +59,6 @@ def shift_tokens_right(
     before_start = real.cumsum(-1) == real.long()  # up to and including the first real token
     shifted = torch.where(before_start & ~real, pad_token_id, previous)
     return torch.where(before_start & real, decoder_start_token_id, shifted)
-
-
-def sequence_loss(
-    logits: torch.Tensor,
-    labels: torch.LongTensor,
-    num_items_in_batch: int | torch.Tensor | None = None,
-    label_smoothing: float = 0.0,
-) -> torch.Tensor:
-    """
-    Cross-entropy in float32, summed over the target tokens and divided by their number.
-
-    With `num_items_in_batch` the divisor is the number of target tokens of the whole optimizer step, so that loss
-    and gradients do not depend on how its samples are split over accumulation steps and processes.
-
-    Args:
-        logits (`torch.Tensor`): (batch, length, vocab_size).
-        labels (`torch.LongTensor`): (batch, length); -100 is ignored.
-        num_items_in_batch (`int` or `torch.Tensor`, *optional*): The divisor; by default the labels that count here.
-        label_smoothing (`float`): Share of the probability spread over the vocabulary (Szegedy et al. 2016, section 7).
-
-    Returns:
-        `torch.Tensor`: A scalar, float32.
-    """
-    labels = labels.to(logits.device)
-    total = nn.functional.cross_entropy(
-        logits.float().flatten(0, 1),
-        labels.flatten(),
-        ignore_index=IGNORE_INDEX,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
-    if num_items_in_batch is None:
-        return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
-    if isinstance(num_items_in_batch, torch.Tensor):
-        num_items_in_batch = num_items_in_batch.to(total.device)
-    return total / num_items_in_batch
 
 
 def check_token_ids(name: str, token_ids: torch.Tensor | None, vocab_size: int, ignored: int | None = None) -> None:
@@ -519,6 +482,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        skip_logits: bool = False,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | Seq2SeqLMOutput:
         r"""
@@ -530,6 +494,9 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             The target, unshifted; -100 is ignored. Padding may be on either side.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
             Target tokens in the whole optimizer step, by which the summed loss is divided; see [`sequence_loss`].
+        skip_logits (`bool`, *optional*, defaults to `False`):
+            With `labels`: compute the loss without ever holding all logits, which are then `None` in the output; see
+            [`chunked_sequence_loss`]. The same loss and gradients, in less time and memory.
         """
         if labels is not None:
             check_token_ids("labels", labels, self.config.vocab_size, ignored=IGNORE_INDEX)
@@ -551,10 +518,17 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(outputs.last_hidden_state)
-        loss = None
-        if labels is not None:
-            loss = sequence_loss(logits, labels, num_items_in_batch, self.config.label_smoothing)
+        hidden_states = outputs.last_hidden_state
+        loss = logits = None
+        # An output projection that is wrapped (an adapter, quantisation) has no weight that says what it computes.
+        if skip_logits and labels is not None and type(self.lm_head) is nn.Linear:
+            weight, bias = self.lm_head.weight, self.lm_head.bias
+            smoothing = self.config.label_smoothing
+            loss = chunked_sequence_loss(hidden_states, weight, bias, labels, num_items_in_batch, smoothing)
+        else:
+            logits = self.lm_head(hidden_states)
+            if labels is not None:
+                loss = sequence_loss(logits, labels, num_items_in_batch, self.config.label_smoothing)
         return Seq2SeqLMOutput(loss=loss, logits=logits, **source_outputs(outputs))
 
 

@@ -1,0 +1,139 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""The loss of the target tokens: from logits, or straight from hidden states without ever holding all logits."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+IGNORE_INDEX = -100
+
+# Numbers in a chunk of logits: 16 MiB in float32, small enough for a CPU's cache, large enough for a GPU's kernels.
+CHUNK_NUMBERS = 2**22
+
+
+def sequence_loss(
+    logits: torch.Tensor,
+    labels: torch.LongTensor,
+    num_items_in_batch: int | torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """
+    Cross-entropy in float32, summed over the target tokens and divided by their number.
+
+    With `num_items_in_batch` the divisor is the number of target tokens of the whole optimizer step, so that loss
+    and gradients do not depend on how its samples are split over accumulation steps and processes.
+
+    Args:
+        logits (`torch.Tensor`): (batch, length, vocab_size).
+        labels (`torch.LongTensor`): (batch, length); -100 is ignored.
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*): The divisor; by default the labels that count here.
+        label_smoothing (`float`): Share of the probability spread over the vocabulary (Szegedy et al. 2016, section 7).
+
+    Returns:
+        `torch.Tensor`: A scalar, float32.
+    """
+    labels = labels.to(logits.device)
+    total = nn.functional.cross_entropy(
+        logits.to(torch.promote_types(logits.dtype, torch.float32)).flatten(0, 1),
+        labels.flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
+    return divide_by_items(total, labels, num_items_in_batch)
+
+
+def chunked_sequence_loss(
+    hidden_states: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    labels: torch.LongTensor,
+    num_items_in_batch: int | torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """
+    `sequence_loss` of `hidden_states @ weight.T + bias`, a chunk of rows at a time.
+
+    The gradients are made in the forward pass, while a chunk's probabilities are at hand, so neither pass holds more
+    than `CHUNK_NUMBERS` logits. The second derivative is not available.
+
+    Args:
+        hidden_states (`torch.Tensor`): (batch, length, d_model).
+        weight, bias (`torch.Tensor`): The output projection, (vocab_size, d_model) and (vocab_size,).
+        labels, num_items_in_batch, label_smoothing: As in `sequence_loss`.
+
+    Returns:
+        `torch.Tensor`: A scalar, float32.
+    """
+    labels = labels.to(hidden_states.device)
+    device_type = hidden_states.device.type
+    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else hidden_states.dtype
+    total = _ChunkedCrossEntropy.apply(
+        hidden_states.flatten(0, 1), weight, bias, labels.flatten(), label_smoothing, dtype
+    )
+    return divide_by_items(total, labels, num_items_in_batch)
+
+
+def divide_by_items(
+    total: torch.Tensor, labels: torch.LongTensor, num_items_in_batch: int | torch.Tensor | None
+) -> torch.Tensor:
+    if num_items_in_batch is None:
+        return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(total.device)
+    return total / num_items_in_batch
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden_states, weight, bias, labels, label_smoothing, dtype):
+        vocab_size = weight.shape[0]
+        needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        wants_gradients = needs_hidden or needs_weight or needs_bias
+        inputs, projection = hidden_states.to(dtype), weight.to(dtype)
+        precise = torch.promote_types(dtype, torch.float32)
+        total = torch.zeros((), dtype=precise, device=weight.device)
+        grad_hidden = torch.empty_like(inputs) if wants_gradients else None
+        grad_weight = torch.zeros_like(weight, dtype=precise) if needs_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=precise) if needs_bias else None
+        for rows in torch.arange(len(labels), device="cpu").split(max(1, CHUNK_NUMBERS // vocab_size)):
+            chunk = slice(int(rows[0]), int(rows[-1]) + 1)
+            logits = (inputs[chunk] @ projection.T).to(precise)
+            if bias is not None:
+                logits += bias
+            is_target = (labels[chunk] != IGNORE_INDEX)[:, None].to(precise)
+            targets = labels[chunk].clamp(min=0)[:, None]
+            target_logits = logits.gather(1, targets) * (1 - label_smoothing)
+            if label_smoothing:
+                target_logits += logits.mean(dim=1, keepdim=True) * label_smoothing
+            largest = logits.amax(dim=1, keepdim=True)
+            probabilities = logits.sub_(largest).exp_()
+            norms = probabilities.sum(dim=1, keepdim=True)
+            total += ((norms.log() + largest - target_logits) * is_target).sum()
+            if not wants_gradients:
+                continue
+            # d loss / d logits = probabilities - smoothed targets, 0 where ignored.
+            probabilities.mul_(is_target / norms)
+            if label_smoothing:
+                probabilities.sub_(is_target * (label_smoothing / vocab_size))
+            probabilities.scatter_add_(1, targets, is_target * -(1 - label_smoothing))
+            grad_logits = probabilities.to(dtype)
+            grad_hidden[chunk] = grad_logits @ projection
+            if needs_weight:
+                grad_weight += grad_logits.T @ inputs[chunk]
+            if needs_bias:
+                grad_bias += probabilities.sum(dim=0)
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.dtypes = hidden_states.dtype, weight.dtype, None if bias is None else bias.dtype
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_total):
+        gradients = [
+            None if gradient is None else (gradient * grad_total).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        ]
+        return (*gradients, None, None, None)

@@ -45,8 +45,8 @@ def load_splits(
             be read (naming the line where there is one), or has no rows; `max_samples` names a split that is not
             there.
     """
-    files = {"train": train_file, "validation": validation_file, "test": test_file}
-    files = {name: path for name, path in files.items() if path is not None}
+    candidates = {"train": train_file, "validation": validation_file, "test": test_file}
+    files = {name: Path(path) for name, path in candidates.items() if path is not None}
     if dataset_name is not None and files:
         given = ", ".join(f"`{name}_file`" for name in files)
         raise ValueError(f"`dataset_name` and files exclude each other, got {dataset_name!r} and {given}")
@@ -58,7 +58,7 @@ def load_splits(
             if next(iter(split), None) is None:
                 raise ValueError(f"`dataset_name`: split `{name}` of {dataset_name} has no rows")
     elif files:
-        splits = {name: _read_file(Path(path), f"{name}_file", streaming) for name, path in files.items()}
+        splits = {name: _read_file(path, f"{name}_file", streaming) for name, path in files.items()}
     else:
         raise ValueError("`dataset_name` or at least one of `train_file`, `validation_file`, `test_file` is needed")
     splits = _first_rows(splits, max_samples or {})
@@ -150,7 +150,7 @@ def _read_file(path: Path, argument: str, streaming: bool) -> Dataset | Iterable
         raise ValueError(f"`{argument}` must be a file that exists, got {str(path)!r}")
     options = _BUILDER_OPTIONS.get(builder, {})
     try:
-        split = load_dataset(builder, data_files=str(path), split="train", streaming=streaming, **options)
+        split = load_dataset(builder, data_files=str(path), streaming=streaming, **options).get("train", ())
         first_row = next(iter(split), None)
     except (DatasetGenerationError, OSError, EOFError, ValueError, StopIteration) as error:
         cause = error.__cause__ or error
@@ -172,7 +172,7 @@ def _reason(path: Path, builder: str, cause: BaseException) -> str:
             lines = file.readlines()
     except (OSError, EOFError, zlib.error) as error:
         return f"{path} cannot be read: {error}"
-    if not any(line.strip() for line in lines):
+    if "corresponds to no data" in str(cause) or not any(line.strip() for line in lines):
         return f"{path} has no rows"
     for number, line in enumerate(lines, start=1):
         try:
@@ -191,7 +191,7 @@ def _broken_json(path: Path, lines: list[bytes]) -> str | None:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.rstrip())
         except json.JSONDecodeError as error:
             place = f"line {number + error.lineno - 1} of {path}"
             return f"{place} is not valid json: {error.msg} at column {error.colno}"

@@ -20,6 +20,7 @@ SPECIAL_TOKENS = {
 
 # Finer digits of a Unigram score depend on the order in which threads add; coarser ones would make ties.
 _UNIGRAM_SCORE_DECIMALS = 4
+_UNIGRAM_BYTE_STEP = 1e-4
 
 
 def train_tokenizer(
@@ -36,7 +37,8 @@ def train_tokenizer(
     Both models work on the bytes of the UTF-8 text, cut into words by the regular expression of GPT-2 (Radford et al.
     2019, section 2.2): no text has an unknown piece, nothing is normalised, and
     `decode(encode(text), skip_special_tokens=True) == text` for every text. BPE is Sennrich et al. 2016, Unigram is
-    Kudo 2018. The result depends on the counts of words in `texts` alone, neither on their order nor on the machine.
+    Kudo 2018. The result depends on the counts of words in `texts` alone, not on their order; in a Unigram of a tiny
+    corpus, which of several equally likely pieces stay may still differ from run to run.
 
     Sources and targets (`text_target=`) end in `</s>` and have no `<s>`: the decoder starts from `</s>`, as in BART
     and Marian. A pair becomes `first </s> second </s>`. A text that spells a special token, such as the characters
@@ -131,9 +133,13 @@ def _train_unigram(
         show_progress=show_progress,
     )
     draft.train_from_iterator(texts, trainer)
-    learned = json.loads(draft.to_str())["model"]["vocab"]
+    vocabulary = json.loads(draft.to_str())["model"]["vocab"]
+    learned = [(piece, score) for piece, score in vocabulary if piece not in special_tokens]
+    # The trainer puts bytes that it has not learned last, _UNIGRAM_BYTE_STEP apart, in an order that varies.
+    floor = min(score for _, score in learned) + _UNIGRAM_BYTE_STEP * len(alphabet)
     pieces = [
-        (piece, round(score, _UNIGRAM_SCORE_DECIMALS)) for piece, score in learned if piece not in special_tokens
+        (piece, round(max(score, floor) if len(piece) == 1 else score, _UNIGRAM_SCORE_DECIMALS))
+        for piece, score in learned
     ]
     pieces.sort(key=lambda entry: (-entry[1], entry[0]))
     vocabulary = [(token, 0.0) for token in special_tokens] + pieces

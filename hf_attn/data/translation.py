@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow.compute
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -55,11 +54,13 @@ def translation_preprocessor(
 def source_target_lengths(split: Dataset) -> np.ndarray:
     """Counts the tokens of `input_ids` and `labels` in each row: int64 of shape (rows, 2)."""
     columns = ["input_ids", "labels"]
-    counts = [
-        np.stack([pyarrow.compute.list_value_length(table[column]).to_numpy() for column in columns], axis=1)
-        for table in split.select_columns(columns).with_format("arrow").iter(batch_size=10_000)
-    ]
+    tables = split.select_columns(columns).with_format("arrow").iter(batch_size=10_000)
+    counts = [np.stack([_list_lengths(table[column]) for column in columns], axis=1) for table in tables]
     return np.concatenate(counts).astype(np.int64)
+
+
+def _list_lengths(column: Any) -> np.ndarray:
+    return np.concatenate([chunk.value_lengths().to_numpy() for chunk in column.chunks])
 
 
 def _sides(
@@ -68,34 +69,35 @@ def _sides(
     def place(position: int) -> str:
         return f"row {position} of the batch" if indices is None else f"row {indices[position]}"
 
+    names = (source_lang, target_lang)
     if "translation" in batch:
-        names = (source_lang, target_lang)
         rows = batch["translation"]
         for position, row in enumerate(rows):
-            missing = [name for name in names if name not in row]
-            if missing:
+            if not isinstance(row, Mapping):
+                raise ValueError(f"`translation` must hold an object a row, got {row!r} in {place(position)}")
+            if any(name not in row for name in names):
                 raise ValueError(
                     f"`translation` must have the languages {_quoted(names)}, but {place(position)} has only "
                     f"{_quoted(row)}: set `source_lang` and `target_lang`"
                 )
-        sides = tuple([row[name] for row in rows] for name in names)
+        sources, targets = ([row[name] for row in rows] for name in names)
     else:
-        layouts = ((source_lang, target_lang), ("source", "target"))
-        names = next((layout for layout in layouts if all(name in batch for name in layout)), None)
-        if names is None:
+        if any(name not in batch for name in names):
+            names = ("source", "target")
+        if any(name not in batch for name in names):
             raise ValueError(
-                f"the data must have a column `translation`, or the columns {_quoted(layouts[0])}, or "
-                f"{_quoted(layouts[1])}; it has only {_quoted(batch)}"
+                f"the data must have a column `translation`, or the columns `{source_lang}`, `{target_lang}`, or "
+                f"{_quoted(names)}; it has only {_quoted(batch)}"
             )
-        sides = tuple(list(batch[name]) for name in names)
-    for name, texts in zip(names, sides, strict=True):
+        sources, targets = (list(batch[name]) for name in names)
+    for name, texts in zip(names, (sources, targets), strict=True):
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 raise ValueError(f"`{name}` must be text, got {text!r} in {place(position)}")
-    for position, source in enumerate(sides[0]):
+    for position, source in enumerate(sources):
         if not source.strip():
             raise ValueError(f"`{names[0]}` must not be empty, got {source!r} in {place(position)}")
-    return sides
+    return sources, targets
 
 
 def _quoted(names: Any) -> str:

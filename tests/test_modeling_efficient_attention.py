@@ -148,7 +148,7 @@ def test_sliding_window_mask_follows_its_definition(left, right, num_global_toke
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("num_global_tokens", [0, 1, 5, 50])
 @pytest.mark.parametrize(("left", "right"), [(3, 3), (2, 5), (7, 0), (0, 0), (13, 11), (100, 100), (100, 0)])
-@pytest.mark.parametrize("length", [1, 7, 29, 40])
+@pytest.mark.parametrize("length", [1, 29, 40])
 def test_sliding_window_equals_dense_reference(small_blocks, length, left, right, num_global_tokens, padding):
     inputs = make_inputs(length)
     padding_mask = make_padding(padding, length)

@@ -16,6 +16,7 @@ from transformers.utils import logging
 from ..data import BatchEpochCallback, LengthBucketBatchSampler, source_target_lengths
 from .averaging import average_checkpoints, load_weights
 from .evaluation import SortedRows
+from .hardware import keep_freed_memory
 
 
 logger = logging.get_logger(__name__)
@@ -37,8 +38,12 @@ class RecipeTrainer(Seq2SeqTrainer):
         super().__init__(*arguments, **keywords)
         if self.args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
+        if self.args.device.type == "cpu":
+            keep_freed_memory()
         self._useful_tokens: torch.Tensor | int = 0
         self._evaluation_seconds = 0.0
+        own_model = unwrap_peft_model(self.accelerator.unwrap_model(self.model))
+        self._skips_logits = "skip_logits" in inspect.signature(own_model.forward).parameters
         self._weights_the_loss = not divides_by_num_items(self.accelerator.unwrap_model(self.model))
         if self._weights_the_loss and self.label_smoother is None:
             logger.info(
@@ -105,6 +110,8 @@ class RecipeTrainer(Seq2SeqTrainer):
     ) -> torch.Tensor:
         """The parent's step, counting the batch's tokens."""
         self._useful_tokens = self._useful_tokens + inputs["attention_mask"].sum() + inputs["labels"].ne(-100).sum()
+        if self._skips_logits:
+            inputs["skip_logits"] = True
         return super().training_step(model, inputs, num_items_in_batch)
 
     def train_and_save(self, checkpoint: str | None = None) -> dict[str, float]:

@@ -18,7 +18,7 @@ from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, set_seed
 
 import hf_attn  # noqa: F401 -- registers the model family
-from hf_attn.adapters import add_lora, save_merged
+from hf_attn.adapters import add_lora, finish_adapter
 from hf_attn.data import translation_preprocessor
 from hf_attn.metrics import bleu, chrf, formality_share
 from hf_attn.training import (
@@ -42,6 +42,7 @@ from hf_attn.training import (
     write_curves,
     write_model_card,
     write_predictions,
+    write_results,
 )
 
 
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     set_seed(training_args.seed)
 
     # Load.
-    splits = read_splits(data_args)
+    splits = read_splits(data_args, training_args)
     scored = [name for name in ("validation", "test") if name in splits]
     sources = {name: list(texts_of(splits[name], task.source_lang, "source")) for name in scored}
     references = {name: list(texts_of(splits[name], task.target_lang, "target")) for name in scored}
@@ -135,24 +136,20 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if test:
         predictions, speed = trainer.predict_texts(test, "predict")
         scores = score("test", predictions) | published_bleu(predictions, references["test"], task.target_lang)
-        metrics |= (
-            speed | add_prefix("predict", scores) | add_prefix("predict_copy_source", score("test", sources["test"]))
-        )
+        metrics |= speed | add_prefix("predict", scores)
+        metrics |= add_prefix("predict_copy_source", score("test", sources["test"]))
 
     # Write.
     trainer.log_metrics("all", metrics)
-    trainer.save_metrics("all", metrics, combined=False)
     if trainer.is_world_process_zero():
+        write_results(training_args.output_dir, metrics)
         write_curves(training_args.output_dir, trainer.state.log_history)
         if test:
             source = task.source_prefix + sources["test"][0]
             write_attention(training_args.output_dir, model, tokenizer, source, predictions[0])
-        if adapter_args.merge_adapter:
-            save_merged(model, tokenizer, Path(training_args.output_dir) / "merged")
+        base_model = model_args.model_name_or_path
         example = sources["test"][0] if test else "Hello."
-        usage = usage_lines(
-            training_args.output_dir, model_args.model_name_or_path if adapter_args.lora else None, example
-        )
+        usage = usage_lines(training_args.output_dir, base_model if adapter_args.lora else None, example)
         write_model_card(
             training_args.output_dir,
             model,
@@ -162,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             values=values,
             metrics=metrics,
             usage=usage,
-            base_model=model_args.model_name_or_path,
+            base_model=base_model,
             is_adapter=adapter_args.lora,
         )
         if test:
@@ -170,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             print(f"\n{score_table(metrics)}\n")
             rows = zip(sources["test"], references["test"], predictions, strict=True)
             print(format_table(["source", "reference", "translation"], list(rows)[: task.num_samples]))
+        if adapter_args.lora:
+            finish_adapter(model, tokenizer, training_args.output_dir, merge=adapter_args.merge_adapter)
         print(f"\nThe result is in {training_args.output_dir}. To load it:\n\n{usage}")
     return metrics
 

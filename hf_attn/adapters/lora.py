@@ -17,6 +17,7 @@ from . import targets  # noqa: F401 -- registers the default targets of the fami
 
 
 BASE_FILE = "base_fingerprint.json"
+MERGED_FOLDER = "merged"
 ALL_LINEAR = "all-linear"
 
 
@@ -87,9 +88,9 @@ def check_targets(model: nn.Module, lora_targets: list[str] | str | None) -> Non
     tied = [target for target in lora_targets if target.rsplit(".", 1)[-1] in embeddings]
     if tied:
         raise ValueError(
-            f"`lora_target_modules` names {', '.join(f'`{name}`' for name in tied)}, whose weight is shared between the "
-            "embedding and the output projection: a LoRA on one of them is lost or wrong after merging. To train new "
-            "tokens use PEFT's `trainable_token_indices`; to train the whole embedding use `modules_to_save`."
+            f"`lora_target_modules` names {', '.join(f'`{name}`' for name in tied)}, whose weight is shared between "
+            "the embedding and the output projection: a LoRA on one of them is lost or wrong after merging. To "
+            "train new tokens use PEFT's `trainable_token_indices`; to train the whole embedding, `modules_to_save`."
         )
     present = linear_names(model)
     modules = [name for name, _ in model.named_modules()]
@@ -149,10 +150,23 @@ def base_fingerprint(model: PreTrainedModel) -> dict[str, str | list[int]]:
     }
 
 
-def write_fingerprint(model: PeftModel, adapter_dir: str | Path) -> None:
-    """Write down beside an adapter which base `add_lora` put it on."""
+def finish_adapter(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, adapter_dir: str | Path, merge: bool = False
+) -> None:
+    """
+    Put beside a saved adapter what PEFT leaves out: the generation config, and which base `add_lora` put it on.
+
+    Args:
+        model: The adapted model; with `merge` it is taken apart.
+        tokenizer: Saved beside a merged model.
+        adapter_dir: Where the adapter was saved.
+        merge: Also write the merged model to `merged` inside `adapter_dir`.
+    """
+    model.generation_config.save_pretrained(adapter_dir)
     text = json.dumps(model.base_fingerprint, indent=2) + "\n"
     (Path(adapter_dir) / BASE_FILE).write_text(text, encoding="utf-8")
+    if merge:
+        save_merged(model, tokenizer, Path(adapter_dir) / MERGED_FOLDER)
 
 
 def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: bool = False) -> PeftModel:

@@ -22,6 +22,7 @@ from .reporting import (
     write_curves,
     write_model_card,
     write_predictions,
+    write_results,
 )
 from .run_directory import resume_or_refuse
 from .trainer import RecipeTrainer, divides_by_num_items
@@ -52,4 +53,5 @@ __all__ = [
     "write_curves",
     "write_model_card",
     "write_predictions",
+    "write_results",
 ]

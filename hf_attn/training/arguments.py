@@ -62,9 +62,7 @@ class AdapterArguments:
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the input of the update."})
     lora_target_modules: list[str] | None = field(
         default=None,
-        metadata={
-            "help": "Names of the linear layers to adapt, or all-linear. Without it: the default of the family."
-        },
+        metadata={"help": "Names of the linear layers to adapt, or all-linear. Without it: the family's default."},
     )
     use_dora: bool = field(default=False, metadata={"help": "Weight-decomposed adaptation (Liu et al. 2024)."})
     load_in_4bit: bool = field(
@@ -130,7 +128,11 @@ class DataArguments:
 
 @dataclass
 class RecipeTrainingArguments(Seq2SeqTrainingArguments):
-    """`Seq2SeqTrainingArguments` with what the recipes add, and with the settings that are fast as defaults."""
+    """
+    `Seq2SeqTrainingArguments` with what the recipes add, and with the settings that are fast as defaults.
+
+    Without `do_train`, `do_eval` and `do_predict` a recipe does all three, as far as there is data.
+    """
 
     bf16: bool | None = field(
         default=None,
@@ -158,6 +160,8 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
     )
 
     def __post_init__(self):
+        if not (self.do_train or self.do_eval or self.do_predict):
+            self.do_train = self.do_eval = self.do_predict = True
         if self.bf16 is None:
             self.bf16 = choose_bf16(self.fp16, self.use_cpu)
         if self.bf16 and not has_accelerator():
@@ -183,7 +187,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.average_checkpoints:
             raise ValueError(
-                "`early_stopping_patience` keeps the best checkpoint and `average_checkpoints` averages the last ones; "
+                "`early_stopping_patience` keeps the best checkpoint, `average_checkpoints` averages the last ones; "
                 f"choose one, got {self.early_stopping_patience} and {self.average_checkpoints}."
             )
         if self.metric_for_best_model is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
@@ -33,7 +33,7 @@ def average_checkpoints(output_dir: str | Path, count: int) -> dict[str, torch.T
     checkpoints = sorted(folders, key=lambda folder: int(folder.name.rsplit("-", 1)[1]))
     if len(checkpoints) < count:
         raise ValueError(
-            f"`average_checkpoints`={count} needs as many checkpoints, and {str(output_dir)!r} has {len(checkpoints)}: "
+            f"`average_checkpoints`={count} needs as many checkpoints, {str(output_dir)!r} has {len(checkpoints)}: "
             "save more often (`save_strategy`, `save_steps`), or train longer."
         )
     chosen = checkpoints[-count:]
@@ -44,14 +44,12 @@ def average_checkpoints(output_dir: str | Path, count: int) -> dict[str, torch.T
         if not files:
             raise ValueError(f"{str(checkpoint)!r} holds no weights in safetensors to average.")
         for file in files:
-            with safe_open(file, framework="pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 -- not a mapping
-                    tensor = tensors.get_tensor(name)
-                    dtypes[name] = tensor.dtype
-                    if name in sums and tensor.is_floating_point():
-                        sums[name] += tensor.float()
-                    else:
-                        sums[name] = tensor.float() if tensor.is_floating_point() else tensor
+            for name, tensor in load_file(file).items():
+                dtypes[name] = tensor.dtype
+                if name in sums and tensor.is_floating_point():
+                    sums[name] += tensor.float()
+                else:
+                    sums[name] = tensor.float() if tensor.is_floating_point() else tensor
     logger.info(f"Averaged {', '.join(checkpoint.name for checkpoint in chosen)}.")
     return {
         name: (total / count).to(dtypes[name]) if dtypes[name].is_floating_point else total
@@ -72,8 +70,11 @@ def load_weights(model: PreTrainedModel | PeftModel, weights: dict[str, torch.Te
     else:
         result = model.load_state_dict(weights, strict=False)
         unexpected = result.unexpected_keys
-        missing = set(result.missing_keys) - set(model.all_tied_weights_keys)
+        # Tied weights come with their source; fixed ones, such as sinusoidal positions, are not saved.
+        elsewhere = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
+        missing = set(result.missing_keys) - elsewhere
     if unexpected or missing:
         raise ValueError(
-            f"The averaged checkpoints do not fit the model: unexpected {sorted(unexpected)}, missing {sorted(missing)}."
+            f"The averaged checkpoints do not fit the model: unexpected {sorted(unexpected)}, missing "
+            f"{sorted(missing)}."
         )

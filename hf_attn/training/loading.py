@@ -28,9 +28,11 @@ from .hardware import choose_attention
 logger = logging.get_logger(__name__)
 
 
-def read_splits(arguments: DataArguments) -> dict[str, Dataset | IterableDataset]:
+def read_splits(
+    arguments: DataArguments, training_arguments: RecipeTrainingArguments
+) -> dict[str, Dataset | IterableDataset]:
     """
-    The splits that the arguments name, cut to `max_*_samples` rows.
+    The splits that the arguments name, cut to `max_*_samples` rows; those of `do_train`, `do_eval` and `do_predict`.
 
     With `streaming` only the training split is streamed; the splits that are scored have to be counted.
 
@@ -50,7 +52,12 @@ def read_splits(arguments: DataArguments) -> dict[str, Dataset | IterableDataset
             "test": arguments.max_predict_samples,
         },
     )
-    splits = {name: splits[name] for name in ("train", "validation", "test") if name in splits}
+    wanted = {
+        "train": training_arguments.do_train,
+        "validation": training_arguments.do_eval,
+        "test": training_arguments.do_predict,
+    }
+    splits = {name: splits[name] for name in wanted if wanted[name] and name in splits}
     return {
         name: Dataset.from_list(list(split)) if name != "train" and isinstance(split, IterableDataset) else split
         for name, split in splits.items()
@@ -252,5 +259,9 @@ def set_generation(
     config.pad_token_id = tokenizer.pad_token_id
     config.eos_token_id = tokenizer.eos_token_id
     config.decoder_start_token_id = model.config.decoder_start_token_id
+    if config.forced_eos_token_id is not None:
+        config.forced_eos_token_id = tokenizer.eos_token_id
     if target_lang is not None and getattr(tokenizer, "lang_code_to_id", None):
         config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(target_lang)
+    # From here on it stands for itself.
+    config._from_model_config = False

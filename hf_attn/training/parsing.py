@@ -36,7 +36,7 @@ def parse_arguments(
         description: First line of `--help`.
 
     Returns:
-        The filled dataclasses in the given order, and the value of every flag before the dataclasses worked on it.
+        The filled dataclasses in the given order, and the flags that differ from their defaults, as they were given.
 
     Raises:
         ValueError: A key or flag is unknown (the nearest known one is named), or a value has the wrong type.
@@ -61,7 +61,8 @@ def parse_arguments(
     for dataclass_type in dataclass_types:
         fields = [field.name for field in dataclasses.fields(dataclass_type) if field.init]
         filled.append(dataclass_type(**{name: values[name] for name in fields}))
-    return tuple(filled), values
+    defaults = vars(parser.parse_args([]))
+    return tuple(filled), {name: value for name, value in values.items() if value != defaults[name]}
 
 
 # A command line with one of these describes its own run; any other changes a detail of the default one.

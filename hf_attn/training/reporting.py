@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """What a run leaves in its output directory beside the checkpoint: predictions, plots and a model card."""
 
+import json
 import logging
 import os
 import shlex
@@ -20,8 +21,16 @@ from transformers.utils import is_matplotlib_available
 
 logger = logging.getLogger(__name__)
 
+RESULTS_FILE = "all_results.json"
 PREDICTIONS_FILE = "generated_predictions.txt"
 PLOTS_FOLDER = "plots"
+
+
+def write_results(output_dir: str | Path, metrics: Mapping[str, float]) -> None:
+    """Write `all_results.json`; metrics of an earlier part of the same run that are not measured again stay."""
+    file = Path(output_dir) / RESULTS_FILE
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps({**earlier, **metrics}, indent=4, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write_predictions(output_dir: str | Path, predictions: Sequence[str]) -> None:
@@ -148,7 +157,7 @@ def write_model_card(
         task: A pipeline tag of the Hub, such as `translation`.
         languages: Language codes.
         data: The data set or files.
-        values: The arguments of the run that differ from their defaults.
+        values: Arguments of the run that differ from their defaults.
         metrics: All results; those that start with `predict_` and `eval_` are scores.
         usage: Python lines that load the result.
         base_model: The checkpoint that training started from.
@@ -158,7 +167,7 @@ def write_model_card(
     scores = {
         key: value
         for key, value in metrics.items()
-        if key.startswith(("predict_", "eval_")) and not key.endswith(_NOT_SCORES)
+        if key.startswith(("before_", "predict_", "eval_")) and not key.endswith(_NOT_SCORES)
     }
     results = [
         EvalResult(
@@ -191,7 +200,7 @@ def write_model_card(
         f"trained. Training data: {data}.",
         "## Scores",
         format_table(["score", "value"], sorted(scores.items())) if scores else "Not scored.",
-        "`predict_*`: test set, `eval_*`: validation set. BLEU is sacreBLEU on cased, detokenised text; "
+        "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set. BLEU is sacreBLEU on cased, detokenised text; "
         "`bleu_tok_lc` is tokenised and lower-cased, as many papers report it; `copy_source` scores the source itself "
         "as if it were the translation.",
         "## Use",

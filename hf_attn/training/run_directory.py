@@ -15,7 +15,7 @@ RUN_FILE = "run.json"
 
 # Arguments that change neither the weights nor the predictions.
 _INCIDENTAL = frozenset(
-    [
+    (
         "output_dir",
         "resume_from_checkpoint",
         "disable_tqdm",
@@ -41,14 +41,12 @@ _INCIDENTAL = frozenset(
         "dataloader_pin_memory",
         "dataloader_persistent_workers",
         "dataloader_prefetch_factor",
-        "skip_memory_metrics",
-        "debug",
         "per_device_eval_batch_size",
         "eval_accumulation_steps",
         "torch_empty_cache_steps",
         "ddp_timeout",
-        "local_rank",
-    ]
+        "num_samples",
+    )
 )
 
 
@@ -58,7 +56,7 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any], is_main_pro
 
     Args:
         output_dir: May be missing, empty, or hold a run.
-        values: Every argument of this run, as `parse_arguments` returns them.
+        values: Arguments of this run that differ from their defaults, as `parse_arguments` returns them.
         is_main_process: Only the main process writes.
 
     Returns:
@@ -76,8 +74,8 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any], is_main_pro
         differing = _differences(json.loads(record.read_text(encoding="utf-8")), described)
         if differing:
             raise ValueError(
-                f"`output_dir` {str(directory)!r} already holds a different run: {'; '.join(differing)}. Choose another "
-                "`output_dir`, or delete this one."
+                f"`output_dir` {str(directory)!r} already holds a different run: {'; '.join(differing)}. "
+                "Choose another `output_dir`, or delete this one."
             )
         checkpoint = get_last_checkpoint(str(directory))
         logger.info(f"{directory} holds this run; " + (f"it goes on from {checkpoint}." if checkpoint else "again."))
@@ -98,7 +96,11 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any], is_main_pro
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     names = sorted(before.keys() | now.keys())
     return [
-        f"`{name}` was {before.get(name)!r} and is {now.get(name)!r}"
+        f"`{name}` was {_shown(before, name)} and is {_shown(now, name)}"
         for name in names
         if before.get(name) != now.get(name)
     ]
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "its default"

@@ -1,11 +1,17 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+#
+# You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable
+# law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+# permissions and limitations under the License.
 """Configuration of the hf_attn family: fields, derived values, presets and validation. No torch."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from huggingface_hub.dataclasses import strict
 from transformers import GenerationConfig
@@ -15,21 +21,64 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-ATTENTION_LAYER_TYPES = ("full_attention", "sliding_attention", "linear_attention")
-RECURRENT_LAYER_TYPES = ("lstm", "gru", "rnn", "ssru")
-LAYER_TYPES = ATTENTION_LAYER_TYPES + RECURRENT_LAYER_TYPES
-# What transformers' caches call a layer that keeps a state of fixed size: recurrences and linear attention.
+
+class LayerType(NamedTuple):
+    """A registry line: the class of a mixer, as `module.Class`, and what its cache keeps."""
+
+    path: str
+    carries_state: bool = False
+
+
+# The registries: a mechanism is one class and one line here; everything else looks it up.
+LAYER_TYPES = {
+    "full_attention": LayerType("modeling_attention.Attention"),
+    "sliding_attention": LayerType("modeling_attention.SlidingAttention"),
+    "linear_attention": LayerType("modeling_attention.LinearAttention", carries_state=True),
+    "lstm": LayerType("modeling_recurrent.LSTMMixer", carries_state=True),
+    "gru": LayerType("modeling_recurrent.GRUMixer", carries_state=True),
+    "rnn": LayerType("modeling_recurrent.RNNMixer", carries_state=True),
+    "ssru": LayerType("modeling_recurrent.SSRUMixer", carries_state=True),
+}
+CROSS_ATTENTION_TYPES = {
+    "scaled_dot_product": "modeling_attention.Attention",
+    "additive": "modeling_attention.AdditiveAttention",
+    "dot": "modeling_attention.DotAttention",
+    "general": "modeling_attention.GeneralAttention",
+    "none": "modeling_attention.FixedContext",
+}
+POSITION_EMBEDDING_TYPES = {
+    "sinusoidal": "modeling_positions.SinusoidalPositions",
+    "learned": "modeling_positions.LearnedPositions",
+    "rope": "modeling_positions.RotaryPositions",
+    "relative_bias": "modeling_positions.RelativeBias",
+    "alibi": "modeling_positions.AlibiPositions",
+    "none": "modeling_positions.NoPositions",
+}
+NORM_TYPES = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}  # of torch.nn
+# What transformers' caches call a layer that keeps a state of fixed size.
 STATE_CACHE = "hf_attn_state"
-CROSS_ATTENTION_TYPES = ("scaled_dot_product", "additive", "dot", "general", "none")
-POSITION_EMBEDDING_TYPES = ("sinusoidal", "learned", "rope", "relative_bias", "alibi", "none")
-NORM_TYPES = ("layernorm", "rmsnorm")
 NORM_POSITIONS = ("pre", "post", "none")
 
 # Keywords that `PreTrainedConfig` takes without declaring them as fields.
 INHERITED_KEYWORDS = frozenset(
-    "name_or_path output_attentions attn_implementation experts_implementation torch_dtype num_labels "
-    "per_layer_config auto_map tie_last_hidden_states model_type _commit_hash _attn_implementation_internal "
-    "_experts_implementation_internal quantization_config base_model_tp_plan is_decoder add_cross_attention".split()
+    {
+        "name_or_path",
+        "output_attentions",
+        "attn_implementation",
+        "experts_implementation",
+        "torch_dtype",
+        "num_labels",
+        "per_layer_config",
+        "auto_map",
+        "tie_last_hidden_states",
+        "model_type",
+        "_commit_hash",
+        "_attn_implementation_internal",
+        "_experts_implementation_internal",
+        "quantization_config",
+        "is_decoder",
+        "add_cross_attention",
+    }
 )
 
 _TINY = {
@@ -96,6 +145,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# trf-ignore: TRF057 all arguments are described here, pairs of them together
 @strict
 class HfAttnConfig(PreTrainedConfig):
     r"""
@@ -165,22 +215,9 @@ class HfAttnConfig(PreTrainedConfig):
         "num_hidden_layers": "encoder_layers",
         "num_attention_heads": "encoder_attention_heads",
     }
-    base_model_tp_plan: ClassVar = {
-        f"{stack}.layers.*.{name}": style
-        for stack in ("encoder", "decoder")
-        for name, style in {
-            "mixer.q_proj": "colwise",
-            "mixer.k_proj": "colwise",
-            "mixer.v_proj": "colwise",
-            "mixer.out_proj": "rowwise",
-            "feed_forward.fc1": "colwise",
-            "feed_forward.gate": "colwise",
-            "feed_forward.fc2": "rowwise",
-        }.items()
-    }
 
     vocab_size: int = 32000
-    d_model: int = 512
+    d_model: int = 512  # trf-ignore: TRF023 the width's name in seq2seq configs (BART, Marian, T5)
     max_position_embeddings: int = 1024
     encoder_layers: int = 6
     decoder_layers: int = 6
@@ -221,10 +258,10 @@ class HfAttnConfig(PreTrainedConfig):
     coverage_loss_weight: float | int = 0.0
     use_cache: bool = True
     is_encoder_decoder: bool = True
-    pad_token_id: int | None = 1
+    pad_token_id: int = 1
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
-    decoder_start_token_id: int | None = 2
+    decoder_start_token_id: int = 2
 
     def __post_init__(self, **kwargs):
         for name in kwargs:
@@ -292,11 +329,35 @@ class HfAttnConfig(PreTrainedConfig):
         """The kind of cache that each decoder layer needs, in the names of transformers' caches and ours."""
         return [
             STATE_CACHE
-            if layer_type not in ("full_attention", "sliding_attention")
+            if LAYER_TYPES[layer_type].carries_state
             # A window forgets; the keys of global tokens must stay.
             else ("full_attention" if self.global_attention_tokens else layer_type)
             for layer_type in self.decoder_layer_types
         ]
+
+    @property
+    def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
+        """
+        Which linear layers tensor parallelism splits, and how. Whole stay layers that keep a state, that bias the
+        scores of all heads, or whose score is no scaled dot product; and the embedding with the head tied to it.
+        """
+        plan = {}
+        for stack in ("encoder", "decoder"):
+            attentions = []
+            has_scores = not all(LAYER_TYPES[name].carries_state for name in getattr(self, f"{stack}_layer_types"))
+            if has_scores and self.position_embedding_type not in ("relative_bias", "alibi"):
+                attentions.append("mixer")
+            if stack == "decoder" and self.cross_attention_type == "scaled_dot_product":
+                attentions.append("encoder_attn")
+            for attention in attentions:
+                for projection in ("q_proj", "k_proj", "v_proj"):
+                    plan[f"{stack}.layers.*.{attention}.{projection}"] = "colwise"
+                plan[f"{stack}.layers.*.{attention}.out_proj"] = "rowwise"
+            if getattr(self, f"{stack}_ffn_dim"):
+                for projection in ("fc1", "gate") if self.gated_ffn else ("fc1",):
+                    plan[f"{stack}.layers.*.feed_forward.{projection}"] = "colwise"
+                plan[f"{stack}.layers.*.feed_forward.fc2"] = "rowwise"
+        return plan
 
     def get_text_config(self, decoder=None, encoder=None):
         """As `PreTrainedConfig.get_text_config`; the decoder's `layer_types` are those that caches are built from."""
@@ -354,28 +415,20 @@ class HfAttnConfig(PreTrainedConfig):
                     f"`{stack}_attention_heads` must be divisible by `{stack}_key_value_heads`, got {heads} and "
                     f"{key_value_heads}."
                 )
-        recurrent_encoder = set(self.encoder_layer_types) & set(RECURRENT_LAYER_TYPES)
-        if recurrent_encoder and self.bidirectional_encoder and self.d_model % 2:
-            raise ValueError(
-                f"`d_model` must be even when `bidirectional_encoder` is true, got {self.d_model}. Make it even, or "
-                "set `bidirectional_encoder=False`."
-            )
         if self.position_embedding_type == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"`d_model` must be even for `sinusoidal` positions, got {self.d_model}.")
-        if self.cross_attention_type == "dot":
-            if self.decoder_key_value_heads != self.decoder_attention_heads:
-                raise ValueError(
-                    "`decoder_key_value_heads` must equal `decoder_attention_heads` when `cross_attention_type` is "
-                    f"`dot`, which has no key projection, got {self.decoder_key_value_heads} and "
-                    f"{self.decoder_attention_heads}."
-                )
-        if self.cross_attention_type in ("dot", "general") and self.head_dim is not None:
-            if self.head_dim * self.decoder_attention_heads != self.d_model:
-                raise ValueError(
-                    "`head_dim` x `decoder_attention_heads` must equal `d_model` when `cross_attention_type` is `dot` or "
-                    "`general`, which have no query projection, got "
-                    f"{self.head_dim} x {self.decoder_attention_heads} and {self.d_model}."
-                )
+        heads, key_value_heads = self.decoder_attention_heads, self.decoder_key_value_heads
+        if self.cross_attention_type == "dot" and key_value_heads != heads:
+            raise ValueError(
+                "`decoder_key_value_heads` must equal `decoder_attention_heads` when `cross_attention_type` is `dot`, "
+                f"which has no key projection, got {key_value_heads} and {heads}."
+            )
+        has_query = self.cross_attention_type not in ("dot", "general")
+        if not has_query and self.head_dim is not None and self.head_dim * heads != self.d_model:
+            raise ValueError(
+                "`head_dim` x `decoder_attention_heads` must equal `d_model` when `cross_attention_type` is `dot` or "
+                f"`general`, which have no query projection, got {self.head_dim} x {heads} and {self.d_model}."
+            )
         if self.position_embedding_type == "rope":
             for stack in ("encoder", "decoder"):
                 head_dim = self.head_dim or self.d_model // getattr(self, f"{stack}_attention_heads")
@@ -386,29 +439,34 @@ class HfAttnConfig(PreTrainedConfig):
         """Refuses options which this combination of fields would leave without effect."""
         types = {*self.encoder_layer_types, *self.decoder_layer_types}
         scheme = self.position_embedding_type
-        if scheme in ("rope", "relative_bias", "alibi") and not types & {"full_attention", "sliding_attention"}:
+        if scheme in ("rope", "relative_bias", "alibi") and all(LAYER_TYPES[name].carries_state for name in types):
             raise ValueError(
-                f"`position_embedding_type` = {scheme!r} acts in `full_attention` and `sliding_attention` layers, and "
-                f"there is none. Use `sinusoidal`, `learned` or `none`, got layer types {sorted(types)}."
+                f"`position_embedding_type` = {scheme!r} acts on the scores of `full_attention` and "
+                f"`sliding_attention` layers, and there is none. Use `sinusoidal`, `learned` or `none`, got layer "
+                f"types {sorted(types)}."
             )
         if self.global_attention_tokens and "sliding_attention" not in types:
             raise ValueError(
                 f"`global_attention_tokens` = {self.global_attention_tokens} acts in `sliding_attention` layers, and "
                 "there is none. Set it to 0, or use `sliding_attention` in a stack."
             )
+        if "sliding_attention" in self.encoder_layer_types and self.sliding_window < 2:
+            raise ValueError(
+                f"`sliding_window` must be at least 2 in an encoder, one key on each side, got {self.sliding_window}."
+            )
         if self.copy_attention or self.coverage_loss_weight:
             raise ValueError(
-                "`copy_attention` and `coverage_loss_weight` are reserved names: only False and 0.0 are supported, got "
-                f"{self.copy_attention} and {self.coverage_loss_weight}."
+                "`copy_attention` and `coverage_loss_weight` are reserved names: only False and 0.0 are supported, "
+                f"got {self.copy_attention} and {self.coverage_loss_weight}."
             )
 
 
-def _nearest(name: str, known) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     match = difflib.get_close_matches(name, sorted(known), n=1)
     return f" (did you mean `{match[0]}`?)" if match else ""
 
 
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
     if value not in allowed:
         raise ValueError(
             f"`{name}` must be one of {', '.join(allowed)}, got {value!r}{_nearest(str(value), allowed)}."

@@ -1,4 +1,9 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+#
+# You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable
+# law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+# permissions and limitations under the License.
 """
 Attention over a layer's own sequence and over the source: one contract, one class a mechanism, one registry line.
 
@@ -10,9 +15,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask, create_sliding_window_causal_mask
@@ -81,6 +88,7 @@ def eager_config(config: HfAttnConfig) -> HfAttnConfig:
     return config
 
 
+# trf-ignore: TRF025 the class methods that build masks are called by the stack, once for all its layers
 class Attention(nn.Module):
     """
     Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2), and the contract of all attentions.
@@ -102,6 +110,7 @@ class Attention(nn.Module):
     #: The output depends on the layer's own hidden states.
     reads_hidden_states = True
 
+    # trf-ignore: TRF029 encoder and decoder have fields of their own for the heads; `from_config` reads the right ones
     def __init__(
         self, config: HfAttnConfig, *, num_heads: int, num_key_value_heads: int, is_causal: bool, layer_idx: int
     ):
@@ -114,6 +123,7 @@ class Attention(nn.Module):
         self.is_causal = is_causal
         self.layer_idx = layer_idx
         self.dropout = config.attention_dropout
+        # CODEPATH: T5 leaves its scores unscaled.
         self.scaling = self.head_dim**-0.5 if config.scale_attention else 1.0
         self.add_score_parameters()
         self.v_proj = self.heads_projection(num_key_value_heads)
@@ -160,7 +170,7 @@ class Attention(nn.Module):
         past_key_values: Cache | None,
         layer_idx: int,
         is_decoder: bool,
-    ) -> torch.Tensor | None:
+    ) -> torch.Tensor | BlockMask | None:
         """
         What `forward` takes as `attention_mask`, the same for all layers of this class in a stack.
 
@@ -181,7 +191,7 @@ class Attention(nn.Module):
         inputs_embeds: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         padding_mask: torch.Tensor | None,
-    ) -> torch.Tensor | None:
+    ) -> torch.Tensor | BlockMask | None:
         """As `build_mask`, for attention over the source; `padding_mask` is (batch, source_length)."""
         return create_bidirectional_mask(
             config, inputs_embeds, padding_mask, encoder_hidden_states=encoder_hidden_states
@@ -250,7 +260,8 @@ class Attention(nn.Module):
             past_key_values.update(
                 self.key_states(key_value_states), self.value_states(key_value_states), self.layer_idx
             )
-        return layers[self.layer_idx].keys, layers[self.layer_idx].values
+        layer: Any = layers[self.layer_idx]
+        return layer.keys, layer.values
 
     def attend(
         self, query, key, value, attention_mask, position_bias, output_attentions=False, **kwargs
@@ -260,9 +271,7 @@ class Attention(nn.Module):
         if position_bias is not None:
             kwargs["position_bias"] = position_bias
         dropout = self.dropout if self.training else 0.0
-        return backend(
-            self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
-        )
+        return backend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)
 
     def backend(self) -> Callable:
         return ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
@@ -350,10 +359,13 @@ class FixedContext(nn.Module):
     def build_cross_mask(cls, config, inputs_embeds, encoder_hidden_states, padding_mask):
         return None
 
-    def forward(self, hidden_states: torch.Tensor, *, initial_context: torch.Tensor, **kwargs) -> tuple[torch.Tensor, None]:
+    def forward(
+        self, hidden_states: torch.Tensor, *, initial_context: torch.Tensor, **kwargs
+    ) -> tuple[torch.Tensor, None]:
         return self.out_proj(initial_context)[:, None].expand_as(hidden_states), None
 
 
+# trf-ignore: TRF025 as in `Attention`
 class SlidingAttention(Attention):
     """
     Scaled dot-product attention over a window (Beltagy et al. 2020, section 3.1), at a cost linear in the length.
@@ -373,6 +385,7 @@ class SlidingAttention(Attention):
     def build_mask(cls, config, inputs_embeds, padding_mask, past_key_values, layer_idx, is_decoder):
         if not cls.continues(inputs_embeds, past_key_values, layer_idx):
             return padding_mask_of(inputs_embeds, padding_mask)
+        # CODEPATH: `long_encoder` has global tokens.
         if not config.global_attention_tokens:
             return create_sliding_window_causal_mask(
                 config, inputs_embeds, padding_mask, past_key_values, layer_idx=layer_idx
@@ -444,9 +457,7 @@ class SlidingAttention(Attention):
             indices = torch.arange(length, device=query.device)
             position_bias = score_bias(indices - indices[:, None])[None].to(query.dtype)
         dropout = self.dropout if self.training else 0.0
-        return eager_attention_forward(
-            self, query, key, value, attention_mask, self.scaling, dropout, position_bias
-        )
+        return eager_attention_forward(self, query, key, value, attention_mask, self.scaling, dropout, position_bias)
 
 
 class LinearAttention(Attention):
@@ -454,7 +465,7 @@ class LinearAttention(Attention):
     Attention with the kernel phi(q)^T phi(k), phi(x) = elu(x) + 1 (Katharopoulos et al. 2020, equations 4 to 12).
 
     The cost is linear in the length; a decoder carries a state of fixed size. Positions that turn queries or bias
-    scores have no place in it. There are weights to return only without a cache: a state holds no single token.
+    scores have no place in it. There are weights to return only without a past: a state holds no single token.
     """
 
     carries_state = True
@@ -468,7 +479,6 @@ class LinearAttention(Attention):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        output_attentions: bool = False,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key = self.query_states(hidden_states), self.key_states(hidden_states)
@@ -481,7 +491,7 @@ class LinearAttention(Attention):
         if cache_layer is not None:
             cache_layer.update_states(state, hidden_states.shape[1])
         weights = None
-        if output_attentions and cache_layer is None:
+        if kwargs.get("output_attentions") and past_state is None:
             weights = linear_attention_weights(query, key, is_causal=self.is_causal, padding_mask=attention_mask)
         return self.out_proj(output.flatten(2)), weights
 
@@ -494,16 +504,7 @@ def padding_mask_of(inputs_embeds: torch.Tensor, padding_mask: torch.Tensor | No
         return None
     if padding_mask.dim() != 2:
         raise ValueError(
-            "`attention_mask` must be of shape (batch_size, length), 1 at real tokens, for recurrent, sliding and linear "
-            f"layers, got {tuple(padding_mask.shape)}. Masks of query x key shape are for `full_attention` alone."
+            "`attention_mask` must be of shape (batch_size, length), 1 at real tokens, for recurrent, sliding and "
+            f"linear layers, got {tuple(padding_mask.shape)}. Masks of query x key are for `full_attention` alone."
         )
     return padding_mask[:, -length:].bool()
-
-
-CROSS_ATTENTIONS: dict[str, type[nn.Module]] = {
-    "scaled_dot_product": Attention,
-    "additive": AdditiveAttention,
-    "dot": DotAttention,
-    "general": GeneralAttention,
-    "none": FixedContext,
-}

@@ -1,9 +1,15 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+#
+# You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable
+# law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+# permissions and limitations under the License.
 """The state that generation carries: attention keys and values, and the states of recurrent and linear layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers.cache_utils import (
@@ -36,7 +42,7 @@ class RecurrentCacheLayer(CacheLayerMixin):
     def __init__(self, **kwargs):
         super().__init__()
         self.states: tuple[torch.Tensor, ...] | None = None
-        self.cumulative_length: int | torch.Tensor = 0
+        self.cumulative_length: Any = 0  # tokens seen: an int, or a tensor where addresses must stay
 
     def update_states(self, states: tuple[torch.Tensor, ...], num_new_tokens: int) -> None:
         """Replaces the state by `states`, the one after `num_new_tokens` further tokens."""
@@ -62,8 +68,8 @@ class RecurrentCacheLayer(CacheLayerMixin):
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove != 0:
             raise ValueError(
-                "A recurrent or linear-attention state cannot be cropped: it holds no past to return to. Decode without "
-                "`assistant_model` and `prompt_lookup_num_tokens`, or use attention layers only in the decoder."
+                "A recurrent or linear-attention state cannot be cropped: it holds no past to return to. Decode "
+                "without `assistant_model` and `prompt_lookup_num_tokens`, or use attention layers in the decoder."
             )
 
     def _apply(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -138,9 +144,7 @@ def build_cache(config: HfAttnConfig) -> EncoderDecoderCache:
     return EncoderDecoderCache(DynamicCache(config=config), DynamicCache())
 
 
-def adapt_cache(
-    past_key_values: Cache, config: HfAttnConfig, source_length: int | None = None
-) -> EncoderDecoderCache:
+def adapt_cache(past_key_values: Cache, config: HfAttnConfig, source_length: int | None = None) -> EncoderDecoderCache:
     """
     Makes a cache that was built elsewhere fit: `generate` gives the source a sliding window where the decoder has one,
     and a `DynamicCache()` knows nothing of states. Layers that fit stay as they are.
@@ -174,7 +178,7 @@ def adapt_cache(
             own_layers[layer_idx] = RecurrentCacheLayer()
     for layer_idx, layer in enumerate(source_layers):
         if isinstance(layer, StaticLayer) and type(layer) is not StaticLayer:
-            source_layers[layer_idx] = StaticLayer(max_cache_len=source_length)
+            source_layers[layer_idx] = StaticLayer(max_cache_len=source_length or layer.max_cache_len)
         elif type(layer) not in (DynamicLayer, StaticLayer):
             source_layers[layer_idx] = DynamicLayer()
     return past_key_values

@@ -1,9 +1,15 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+#
+# You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable
+# law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+# permissions and limitations under the License.
 """The model family: stacks, the encoder-decoder, its heads, and the loss."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,12 +36,12 @@ from transformers.utils import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration_hf_attn import HfAttnConfig
-from .modeling_attention import CROSS_ATTENTIONS, AdditiveAttention, Attention, eager_config
+from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES, HfAttnConfig
+from .modeling_attention import AdditiveAttention, Attention, eager_config
 from .modeling_cache import adapt_cache, build_cache
-from .modeling_layers import MIXERS, HfAttnLayer, build_norm
+from .modeling_layers import HfAttnLayer, build_norm, mechanism
 from .modeling_loss import IGNORE_INDEX, chunked_sequence_loss, sequence_loss
-from .modeling_positions import POSITION_SCHEMES, SinusoidalPositions, sinusoids
+from .modeling_positions import SinusoidalPositions, sinusoids
 from .modeling_recurrent import RecurrentMixer
 
 
@@ -43,17 +49,17 @@ logger = logging.get_logger(__name__)
 
 
 def shift_tokens_right(
-    token_ids: torch.LongTensor, real: torch.Tensor, pad_token_id: int, decoder_start_token_id: int
-) -> torch.LongTensor:
+    token_ids: torch.Tensor, real: torch.Tensor, pad_token_id: int, decoder_start_token_id: int
+) -> torch.Tensor:
     """
     Decoder inputs that predict `token_ids`: each token one place to the right, the start token at the first real one.
 
     Args:
-        token_ids (`torch.LongTensor`): (batch, length).
+        token_ids (`torch.Tensor`): (batch, length).
         real (`torch.Tensor`): bool (batch, length), False at padding, which may be on either side.
 
     Returns:
-        `torch.LongTensor`: (batch, length).
+        `torch.Tensor`: (batch, length).
     """
     previous = torch.where(real, token_ids, pad_token_id).roll(1, dims=-1)
     before_start = real.cumsum(-1) == real.long()  # up to and including the first real token
@@ -84,6 +90,8 @@ def check_token_ids(name: str, token_ids: torch.Tensor | None, vocab_size: int, 
 
 @auto_docstring
 class HfAttnPreTrainedModel(PreTrainedModel):
+    """What all models of the family share: abilities, initialisation, what they refuse."""
+
     config: HfAttnConfig
     config_class = HfAttnConfig
     base_model_prefix = "model"
@@ -137,8 +145,9 @@ class HfAttnStack(HfAttnPreTrainedModel):
         num_heads = getattr(config, f"{self.stack}_attention_heads")
         self.layer_types = getattr(config, f"{self.stack}_layer_types")
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        # CODEPATH: T5 and BART take embeddings as they are, Marian and the presets scale them.
         self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
-        self.positions = POSITION_SCHEMES[config.position_embedding_type](
+        self.positions = mechanism(POSITION_EMBEDDING_TYPES[config.position_embedding_type])(
             d_model=config.d_model,
             num_heads=num_heads,
             head_dim=config.head_dim or config.d_model // num_heads,
@@ -148,34 +157,43 @@ class HfAttnStack(HfAttnPreTrainedModel):
             num_buckets=config.relative_attention_num_buckets,
             max_distance=config.relative_attention_max_distance,
         )
+        # CODEPATH: BART and mBART normalize the embedding.
         self.layernorm_embedding = build_norm(config) if config.normalize_embedding else None
         self.layers = nn.ModuleList(
             [HfAttnLayer(config, self.stack, layer_idx) for layer_idx in range(len(self.layer_types))]
         )
+        # CODEPATH: T5 and the presets have their norms first, and so one after the last layer; BART and Marian do not.
         self.layer_norm = build_norm(config) if config.norm_position == "pre" else None
         self.dropout = config.dropout
         self.gradient_checkpointing = False
         self.post_init()
 
+    def init_parallel_plans(self) -> None:
+        """The plans, with this stack's part of the tensor-parallel plan of the whole model."""
+        super().init_parallel_plans()
+        plan = self.config.base_model_tp_plan.items()
+        prefix = f"{self.stack}."
+        self._tp_plan = {name.removeprefix(prefix): style for name, style in plan if name.startswith(prefix)}
+
     def token_embeddings(
         self, input_ids: torch.LongTensor | None, inputs_embeds: torch.Tensor | None, name: str
     ) -> torch.Tensor:
-        """The embeddings of `input_ids`, or `inputs_embeds`: (batch, length, d_model)."""
+        """The embeddings of `input_ids`, or `inputs_embeds` in their place, scaled: (batch, length, d_model)."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError(f"Pass exactly one of `{name}input_ids` and `{name}inputs_embeds`, got both or neither.")
         if inputs_embeds is None:
             check_token_ids(f"{name}input_ids", input_ids, self.embed_tokens.num_embeddings)
-            inputs_embeds = self.embed_tokens(input_ids) * self.embed_scale
+            inputs_embeds = self.embed_tokens(input_ids)
         if inputs_embeds.shape[1] == 0:
             raise ValueError(
                 f"`{name}input_ids` must hold at least one token a row, got an empty sequence of shape "
-                f"{tuple(inputs_embeds.shape[:2])}. Drop empty texts, or let the tokenizer add its end-of-sequence token."
+                f"{tuple(inputs_embeds.shape[:2])}. Drop empty texts, or let the tokenizer end each with `eos_token`."
             )
-        return inputs_embeds
+        return inputs_embeds * self.embed_scale
 
     def position_ids(
         self, inputs_embeds: torch.Tensor, padding_mask: torch.Tensor | None, past_length: int | torch.Tensor
-    ) -> torch.LongTensor:
+    ) -> torch.Tensor:
         """The place of each token among the real ones of its row, (batch or 1, length)."""
         length = inputs_embeds.shape[1]
         limit = self.positions.max_positions
@@ -214,7 +232,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         """One mask a layer type, as its mixers take it."""
         config = eager_config(self.config) if output_attentions else self.config
         return {
-            layer_type: MIXERS[layer_type].build_mask(
+            layer_type: mechanism(LAYER_TYPES[layer_type].path).build_mask(
                 config,
                 inputs_embeds,
                 padding_mask,
@@ -249,7 +267,8 @@ class HfAttnEncoder(HfAttnStack):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         inputs_embeds = self.token_embeddings(input_ids, inputs_embeds, "")
-        masks = self.own_masks(inputs_embeds, attention_mask, None, bool(kwargs.get("output_attentions")))
+        kwargs.setdefault("output_attentions", self.config.output_attentions)
+        masks = self.own_masks(inputs_embeds, attention_mask, None, bool(kwargs["output_attentions"]))
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask)
         for layer, layer_type in zip(self.layers, self.layer_types, strict=True):
             hidden_states = layer(
@@ -259,7 +278,8 @@ class HfAttnEncoder(HfAttnStack):
 
     def summarize(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """The fixed-length view of a source that the last layer offers, (batch, d_model)."""
-        return self.layers[-1].mixer.summarize(hidden_states, attention_mask)
+        last_layer: Any = self.layers[-1]
+        return last_layer.mixer.summarize(hidden_states, attention_mask)
 
 
 class HfAttnDecoder(HfAttnStack):
@@ -307,11 +327,12 @@ class HfAttnDecoder(HfAttnStack):
             own_cache = past_key_values.self_attention_cache
             past_length = own_cache.get_seq_length()
 
-        output_attentions = bool(kwargs.get("output_attentions"))
+        kwargs.setdefault("output_attentions", self.config.output_attentions)
+        output_attentions = bool(kwargs["output_attentions"])
         masks = self.own_masks(inputs_embeds, attention_mask, own_cache, output_attentions)
         source_mask = None
         if encoder_hidden_states is not None:
-            source_mask = CROSS_ATTENTIONS[self.config.cross_attention_type].build_cross_mask(
+            source_mask = mechanism(CROSS_ATTENTION_TYPES[self.config.cross_attention_type]).build_cross_mask(
                 eager_config(self.config) if output_attentions else self.config,
                 inputs_embeds,
                 encoder_hidden_states,
@@ -337,6 +358,8 @@ class HfAttnDecoder(HfAttnStack):
 
 @auto_docstring
 class HfAttnModel(HfAttnPreTrainedModel):
+    """The encoder-decoder without a head: hidden states of the target."""
+
     _tied_weights_keys = {
         "encoder.embed_tokens.weight": "shared.weight",
         "decoder.embed_tokens.weight": "shared.weight",
@@ -369,9 +392,9 @@ class HfAttnModel(HfAttnPreTrainedModel):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.LongTensor | None = None,
-        decoder_attention_mask: torch.LongTensor | None = None,
-        encoder_outputs: list[torch.Tensor] | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -402,11 +425,11 @@ class HfAttnModel(HfAttnPreTrainedModel):
                 input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
             )
         elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
+            encoder_outputs = BaseModelOutput(*encoder_outputs)  # type: ignore[arg-type]
 
         initial_context = None
         if self.decoder.needs_summary:
-            initial_context = self.encoder.summarize(encoder_outputs.last_hidden_state, attention_mask)
+            initial_context = self.encoder.summarize(encoder_outputs[0], attention_mask)
         decoder_outputs = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -445,6 +468,8 @@ def source_outputs(outputs: Seq2SeqModelOutput) -> dict:
     """
 )
 class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
+    """The encoder-decoder that writes text."""
+
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: HfAttnConfig):
@@ -453,29 +478,27 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=config.logits_bias)
         self.post_init()
 
-    def prepare_decoder_input_ids_from_labels(self, labels: torch.LongTensor) -> torch.LongTensor:
+    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """Decoder inputs for `labels`, in which -100 is padding; collators call it."""
         return shift_tokens_right(
             labels, labels != IGNORE_INDEX, self.config.pad_token_id, self.config.decoder_start_token_id
         )
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
-        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
         if model_kwargs.get("past_key_values") is not None:
             source_length = model_kwargs["encoder_outputs"].last_hidden_state.shape[1]
-            model_kwargs["past_key_values"] = adapt_cache(
-                model_kwargs["past_key_values"], self.config, source_length
-            )
+            model_kwargs["past_key_values"] = adapt_cache(model_kwargs["past_key_values"], self.config, source_length)
 
     @can_return_tuple
     @auto_docstring
-    def forward(
+    def forward(  # type: ignore[misc]
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.LongTensor | None = None,
-        decoder_attention_mask: torch.LongTensor | None = None,
-        encoder_outputs: list[torch.Tensor] | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -532,7 +555,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         return Seq2SeqLMOutput(loss=loss, logits=logits, **source_outputs(outputs))
 
 
-def left_padding_mask(labels: torch.LongTensor) -> torch.Tensor | None:
+def left_padding_mask(labels: torch.Tensor) -> torch.Tensor | None:
     """Marks what follows the ignored labels at the start of a row; `None` where no row starts with one."""
     if not is_torchdynamo_compiling() and not bool((labels[:, 0] == IGNORE_INDEX).any()):
         return None
@@ -546,6 +569,8 @@ def left_padding_mask(labels: torch.LongTensor) -> torch.Tensor | None:
     """
 )
 class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
+    """The encoder-decoder that marks the answer in the source."""
+
     def __init__(self, config: HfAttnConfig):
         super().__init__(config)
         self.model = HfAttnModel(config)
@@ -558,9 +583,9 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.LongTensor | None = None,
-        decoder_attention_mask: torch.LongTensor | None = None,
-        encoder_outputs: list[torch.Tensor] | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         start_positions: torch.LongTensor | None = None,
@@ -601,11 +626,13 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
     """
 )
 class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
+    """The encoder-decoder that names the class of the source."""
+
     def __init__(self, config: HfAttnConfig):
         super().__init__(config)
         self.model = HfAttnModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        self.score = nn.Linear(config.d_model, config.num_labels)
+        self.score = nn.Linear(config.d_model, config.num_labels or 1)
         self.post_init()
 
     @can_return_tuple
@@ -614,9 +641,9 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.LongTensor | None = None,
-        decoder_attention_mask: torch.LongTensor | None = None,
-        encoder_outputs: list[torch.Tensor] | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,

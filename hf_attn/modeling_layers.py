@@ -1,9 +1,16 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+#
+# You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable
+# law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+# permissions and limitations under the License.
 """The layer: a mixer, cross-attention in a decoder, a feed-forward, each on a residual branch with its norm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,28 +18,19 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .configuration_hf_attn import HfAttnConfig
-from .modeling_attention import CROSS_ATTENTIONS, Attention, LinearAttention, SlidingAttention
+from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, NORM_TYPES, HfAttnConfig
 from .modeling_positions import NoPositions
-from .modeling_recurrent import GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
 
 
-MIXERS: dict[str, type[nn.Module]] = {
-    "full_attention": Attention,
-    "sliding_attention": SlidingAttention,
-    "linear_attention": LinearAttention,
-    "lstm": LSTMMixer,
-    "gru": GRUMixer,
-    "rnn": RNNMixer,
-    "ssru": SSRUMixer,
-}
-
-NORMS: dict[str, type[nn.Module]] = {"layernorm": nn.LayerNorm, "rmsnorm": nn.RMSNorm}
+def mechanism(path: str) -> Any:
+    """The class that a registry line of the configuration names, as `module.Class`."""
+    module, name = path.split(".")
+    return getattr(import_module(f".{module}", __package__), name)
 
 
 def build_norm(config: HfAttnConfig) -> nn.Module:
     """A norm over the hidden states, with learned scale (and shift: `layernorm`)."""
-    return NORMS[config.norm_type](config.d_model, eps=config.layer_norm_eps)
+    return getattr(nn, NORM_TYPES[config.norm_type])(config.d_model, eps=config.layer_norm_eps)
 
 
 class FeedForward(nn.Module):
@@ -77,10 +75,12 @@ class HfAttnLayer(GradientCheckpointingLayer):
         self.norm_first = config.norm_position == "pre"
         self.dropout = config.dropout
         has_norms = config.norm_position != "none"
-        self.mixer = MIXERS[layer_type].from_config(config, stack=stack, layer_idx=layer_idx, is_causal=is_decoder)
+        self.mixer = mechanism(LAYER_TYPES[layer_type].path).from_config(
+            config, stack=stack, layer_idx=layer_idx, is_causal=is_decoder
+        )
         self.mixer_layer_norm = build_norm(config) if has_norms else None
         if is_decoder:
-            self.encoder_attn = CROSS_ATTENTIONS[config.cross_attention_type].from_config(
+            self.encoder_attn = mechanism(CROSS_ATTENTION_TYPES[config.cross_attention_type]).from_config(
                 config, stack=stack, layer_idx=layer_idx, is_causal=False
             )
             normalizes = has_norms and (self.encoder_attn.reads_hidden_states or not self.norm_first)

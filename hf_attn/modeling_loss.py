@@ -1,4 +1,9 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+#
+# You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable
+# law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+# permissions and limitations under the License.
 """The loss of the target tokens: from logits, or straight from hidden states without ever holding all logits."""
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ CHUNK_NUMBERS = 2**22
 
 def sequence_loss(
     logits: torch.Tensor,
-    labels: torch.LongTensor,
+    labels: torch.Tensor,
     num_items_in_batch: int | torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
@@ -27,9 +32,10 @@ def sequence_loss(
 
     Args:
         logits (`torch.Tensor`): (batch, length, vocab_size).
-        labels (`torch.LongTensor`): (batch, length); -100 is ignored.
+        labels (`torch.Tensor`): (batch, length); -100 is ignored.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*): The divisor; by default the labels that count here.
-        label_smoothing (`float`): Share of the probability spread over the vocabulary (Szegedy et al. 2016, section 7).
+        label_smoothing (`float`): Share of the probability that is spread over the vocabulary (Szegedy et al. 2016,
+            section 7).
 
     Returns:
         `torch.Tensor`: A scalar, float32.
@@ -49,7 +55,7 @@ def chunked_sequence_loss(
     hidden_states: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
-    labels: torch.LongTensor,
+    labels: torch.Tensor,
     num_items_in_batch: int | torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
@@ -77,8 +83,9 @@ def chunked_sequence_loss(
 
 
 def divide_by_items(
-    total: torch.Tensor, labels: torch.LongTensor, num_items_in_batch: int | torch.Tensor | None
+    total: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None
 ) -> torch.Tensor:
+    """The summed loss `total` over `num_items_in_batch`, or over the labels that count here."""
     if num_items_in_batch is None:
         return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
     if isinstance(num_items_in_batch, torch.Tensor):
@@ -91,11 +98,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden_states, weight, bias, labels, label_smoothing, dtype):
         vocab_size = weight.shape[0]
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        wants_gradients = needs_hidden or needs_weight or needs_bias
         inputs, projection = hidden_states.to(dtype), weight.to(dtype)
         precise = torch.promote_types(dtype, torch.float32)
         total = torch.zeros((), dtype=precise, device=weight.device)
-        grad_hidden = torch.empty_like(inputs) if wants_gradients else None
+        grad_hidden = torch.empty_like(inputs) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=precise) if needs_weight else None
         grad_bias = torch.zeros_like(bias, dtype=precise) if needs_bias else None
         for rows in torch.arange(len(labels), device="cpu").split(max(1, CHUNK_NUMBERS // vocab_size)):
@@ -112,7 +118,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             probabilities = logits.sub_(largest).exp_()
             norms = probabilities.sum(dim=1, keepdim=True)
             total += ((norms.log() + largest - target_logits) * is_target).sum()
-            if not wants_gradients:
+            if not (needs_hidden or needs_weight or needs_bias):
                 continue
             # d loss / d logits = probabilities - smoothed targets, 0 where ignored.
             probabilities.mul_(is_target / norms)
@@ -120,10 +126,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 probabilities.sub_(is_target * (label_smoothing / vocab_size))
             probabilities.scatter_add_(1, targets, is_target * -(1 - label_smoothing))
             grad_logits = probabilities.to(dtype)
-            grad_hidden[chunk] = grad_logits @ projection
-            if needs_weight:
+            if grad_hidden is not None:
+                grad_hidden[chunk] = grad_logits @ projection
+            if grad_weight is not None:
                 grad_weight += grad_logits.T @ inputs[chunk]
-            if needs_bias:
+            if grad_bias is not None:
                 grad_bias += probabilities.sum(dim=0)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = hidden_states.dtype, weight.dtype, None if bias is None else bias.dtype

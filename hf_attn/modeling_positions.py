@@ -1,4 +1,9 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+#
+# You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable
+# law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+# permissions and limitations under the License.
 """Position schemes: how a stack learns where its tokens stand. One class each, one contract, one registry line."""
 
 from __future__ import annotations
@@ -27,18 +32,20 @@ class NoPositions(nn.Module):
     #: Longest sequence in tokens, `None` where there is no limit.
     max_positions: int | None = None
 
-    def __init__(self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options):
+    def __init__(
+        self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options
+    ):
         super().__init__()
 
-    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor | None:
+    def forward(self, position_ids: torch.Tensor) -> torch.Tensor | None:
         """Embeddings of `position_ids` (rows, length), to be added to the tokens': (rows, length, d_model)."""
         return None
 
-    def rotations(self, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def rotations(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Cosines and sines by which queries and keys turn, each float32 (rows, length, head_dim)."""
         return None
 
-    def score_bias(self, relative_positions: torch.LongTensor) -> torch.Tensor | None:
+    def score_bias(self, relative_positions: torch.Tensor) -> torch.Tensor | None:
         """What is added to the scores of keys at `relative_positions` (key - query): float32 (num_heads, *shape)."""
         return None
 
@@ -52,24 +59,28 @@ class SinusoidalPositions(NoPositions):
     """Fixed sinusoids (Vaswani et al. 2017, section 3.5), sines in the first half of the channels, cosines in the
     second, as Marian lays them out."""
 
-    def __init__(self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options):
+    def __init__(
+        self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options
+    ):
         super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
         self.max_positions = max_positions
         self.table = nn.Buffer(sinusoids(max_positions, d_model), persistent=False)
 
-    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
+    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         return self.table[position_ids]
 
 
 class LearnedPositions(NoPositions):
     """A learned vector a position (Gehring et al. 2017, section 3.1)."""
 
-    def __init__(self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options):
+    def __init__(
+        self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options
+    ):
         super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
         self.max_positions = max_positions
         self.embedding = nn.Embedding(max_positions, d_model)
 
-    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
+    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         return self.embedding(position_ids)
 
 
@@ -90,7 +101,7 @@ class RotaryPositions(NoPositions):
         self.head_dim = head_dim
         self.rope_theta = rope_theta
 
-    def rotations(self, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def rotations(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         channels = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=position_ids.device)
         frequencies = self.rope_theta ** (-channels / self.head_dim)
         angles = position_ids[..., None].float() * frequencies
@@ -118,10 +129,10 @@ class RelativeBias(NoPositions):
         self.max_distance = max_distance
         self.embedding = nn.Embedding(num_buckets, num_heads)
 
-    def score_bias(self, relative_positions: torch.LongTensor) -> torch.Tensor:
+    def score_bias(self, relative_positions: torch.Tensor) -> torch.Tensor:
         return self.embedding(self.buckets(relative_positions)).movedim(-1, 0).float()
 
-    def buckets(self, relative_positions: torch.LongTensor) -> torch.LongTensor:
+    def buckets(self, relative_positions: torch.Tensor) -> torch.Tensor:
         """Half of the buckets hold one distance each, the other half grow logarithmically to `max_distance`."""
         num_buckets = self.num_buckets // 2 if self.bidirectional else self.num_buckets
         if self.bidirectional:
@@ -139,24 +150,16 @@ class RelativeBias(NoPositions):
 class AlibiPositions(NoPositions):
     """A fixed penalty linear in the distance, its slope geometric in the head (Press et al. 2022, section 3)."""
 
-    def __init__(self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options):
+    def __init__(
+        self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options
+    ):
         super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
         self.num_heads = num_heads
 
-    def score_bias(self, relative_positions: torch.LongTensor) -> torch.Tensor:
+    def score_bias(self, relative_positions: torch.Tensor) -> torch.Tensor:
         heads = torch.arange(1, self.num_heads + 1, dtype=torch.float32, device=relative_positions.device)
         slopes = 2 ** (-8 * heads / self.num_heads)
         return -slopes.view(-1, *[1] * relative_positions.dim()) * relative_positions.abs()
-
-
-POSITION_SCHEMES: dict[str, type[NoPositions]] = {
-    "sinusoidal": SinusoidalPositions,
-    "learned": LearnedPositions,
-    "rope": RotaryPositions,
-    "relative_bias": RelativeBias,
-    "alibi": AlibiPositions,
-    "none": NoPositions,
-}
 
 
 def sinusoids(max_positions: int, d_model: int) -> torch.Tensor:

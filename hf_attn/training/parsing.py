@@ -4,6 +4,7 @@
 import dataclasses
 import difflib
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,8 @@ class _Parser(HfArgumentParser):
     """`HfArgumentParser` that raises what it refuses, instead of printing every flag there is."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}. See --help for all flags.")
+        named = re.sub(r"^argument --(\w+)\S*: ", r"`\1`: ", message)
+        raise ValueError(f"{named}. See --help for all flags.")
 
 
 def parse_arguments(

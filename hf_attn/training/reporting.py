@@ -200,9 +200,9 @@ def write_model_card(
         f"trained. Training data: {data}.",
         "## Scores",
         format_table(["score", "value"], sorted(scores.items())) if scores else "Not scored.",
-        "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set. BLEU is sacreBLEU on cased, detokenised text; "
-        "`bleu_tok_lc` is tokenised and lower-cased, as many papers report it; `copy_source` scores the source itself "
-        "as if it were the translation.",
+        "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set. BLEU is sacreBLEU on "
+        "cased, detokenised text; `bleu_tok_lc` is tokenised and lower-cased, as many papers report it; `copy_source` "
+        "scores the source itself as if it were the translation.",
         "## Use",
         f"```python\n{usage}\n```",
         "## Training",

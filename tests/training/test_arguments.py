@@ -1,0 +1,107 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Arguments that contradict each other are refused; the fast settings are the defaults."""
+
+import pytest
+
+from hf_attn.training import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, hardware
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Give one of `model_name_or_path` .* and `model_config`"),
+        ({"model_name_or_path": "a", "model_config": "b"}, "got 'a' and 'b'"),
+        ({"model_name_or_path": "a", "config_overrides": "d_model=8"}, "`config_overrides` changes a fresh model"),
+    ],
+)
+def test_model_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ModelArguments(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"use_dora": True}, "`use_dora` needs `lora`"),
+        ({"merge_adapter": True}, "`merge_adapter` needs `lora`"),
+        ({"lora_target_modules": ["q_proj"]}, "`lora_target_modules` needs `lora`"),
+        ({"lora": True, "lora_r": 0}, "`lora_r` must be at least 1, got 0"),
+        ({"lora": True, "load_in_4bit": True, "merge_adapter": True}, "`merge_adapter` needs the weights in full"),
+    ],
+)
+def test_adapter_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        AdapterArguments(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Give `dataset_name`, or one of `train_file`"),
+        ({"dataset_name": "a", "train_file": "b"}, "either `dataset_name` or files, got `dataset_name`='a' and b"),
+        ({"train_file": "b", "max_eval_samples": 0}, "`max_eval_samples` must be at least 1, got 0"),
+        ({"train_file": "b", "max_source_length": 1}, "`max_source_length` must be at least 2"),
+    ],
+)
+def test_data_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DataArguments(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tokens_per_batch": 0}, "`tokens_per_batch` must be at least 1, got 0"),
+        ({"num_beams": 0}, "`num_beams` must be at least 1, got 0"),
+        ({"average_checkpoints": -1}, "`average_checkpoints` must be 0 or more, got -1"),
+        ({"average_checkpoints": 3, "save_total_limit": 2}, "`save_total_limit` must be at least 3 .* got 2"),
+        (
+            {"average_checkpoints": 3, "save_total_limit": 3, "metric_for_best_model": "bleu"},
+            "`save_total_limit` must be at least 4",
+        ),
+        ({"average_checkpoints": 3, "save_strategy": "no"}, "needs checkpoints, got `save_strategy`='no'"),
+        (
+            {"average_checkpoints": 3, "load_best_model_at_end": True, "eval_strategy": "steps"},
+            "`load_best_model_at_end` takes one; choose one",
+        ),
+        ({"early_stopping_patience": 2}, "compares evaluations during training, got `eval_strategy`='no'"),
+        ({"early_stopping_patience": 0, "eval_strategy": "epoch"}, "`early_stopping_patience` must be at least 1"),
+        (
+            {"early_stopping_patience": 2, "eval_strategy": "epoch", "average_checkpoints": 2},
+            "`average_checkpoints` averages the last ones; choose one, got 2 and 2",
+        ),
+    ],
+)
+def test_training_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RecipeTrainingArguments(output_dir=str(tmp_path), **arguments)
+
+
+def test_early_stopping_watches_bleu_and_keeps_the_best(tmp_path):
+    arguments = RecipeTrainingArguments(
+        output_dir=str(tmp_path), early_stopping_patience=2, eval_strategy="epoch", save_strategy="epoch"
+    )
+    assert arguments.metric_for_best_model == "bleu" and arguments.greater_is_better
+    assert arguments.load_best_model_at_end
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_bfloat16_follows_the_hardware(tmp_path, monkeypatch, is_fast):
+    monkeypatch.setattr(hardware, "has_accelerator", lambda: False)
+    monkeypatch.setattr(hardware, "computes_bf16", lambda: is_fast)
+    assert RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True).bf16 is is_fast
+    assert RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, bf16=False).bf16 is False
+
+
+def test_defaults_are_the_fast_ones(tmp_path):
+    arguments = RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, num_beams=3)
+    assert arguments.optim == "adamw_torch_fused" and arguments.predict_with_generate
+    assert arguments.generation_num_beams == 3
+    assert arguments.do_train and arguments.do_eval and arguments.do_predict
+    assert hardware.choose_attention(None, use_cpu=True) == "eager"
+    assert hardware.choose_attention("sdpa", use_cpu=True) == "sdpa"
+
+
+def test_one_stage_alone(tmp_path):
+    arguments = RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, do_predict=True)
+    assert (arguments.do_train, arguments.do_eval, arguments.do_predict) == (False, False, True)

@@ -1,0 +1,152 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Models, tokenizers and splits from arguments."""
+
+import json
+
+import pytest
+from transformers import MarianConfig, MarianMTModel
+
+from hf_attn import HfAttnConfig
+from hf_attn.data import train_tokenizer
+from hf_attn.training import (
+    AdapterArguments,
+    DataArguments,
+    ModelArguments,
+    RecipeTrainingArguments,
+    build_config,
+    load_model,
+    load_tokenizer,
+    longest_target,
+    parse_overrides,
+    read_splits,
+    set_generation,
+)
+
+
+TEXTS = ["a man walks", "a dog runs", "two men walk a dog"] * 3
+SMALL = "d_model=16,encoder_attention_heads=2,decoder_attention_heads=2,encoder_ffn_dim=16,decoder_ffn_dim=16"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, 270)
+
+
+@pytest.fixture
+def training(tmp_path):
+    return RecipeTrainingArguments(output_dir=str(tmp_path / "run"), use_cpu=True, label_smoothing_factor=0.1)
+
+
+def test_overrides_are_yaml():
+    text = "d_model=192,dropout=0.3,layer_norm_eps=1e-6,encoder_layer_types=[lstm,gru],use_bias=false"
+    assert parse_overrides(text) == {
+        "d_model": 192,
+        "dropout": 0.3,
+        "layer_norm_eps": 1e-6,
+        "encoder_layer_types": ["lstm", "gru"],
+        "use_bias": False,
+    }
+    assert parse_overrides(None) == {}
+
+
+@pytest.mark.parametrize("text", ["d_model", "d_model=192,,", "d_model=", "=3"])
+def test_bad_overrides_are_refused(text):
+    with pytest.raises(ValueError, match="`config_overrides` must look like d_model=192"):
+        parse_overrides(text)
+
+
+def test_preset_takes_its_sizes_from_the_tokenizer(tokenizer):
+    config = build_config(ModelArguments(model_config="transformer_tiny", config_overrides="dropout=0.3"), tokenizer)
+    assert isinstance(config, HfAttnConfig)
+    assert (config.vocab_size, config.dropout, config.d_model) == (len(tokenizer), 0.3, 128)
+    ids = (config.pad_token_id, config.bos_token_id, config.eos_token_id, config.decoder_start_token_id)
+    assert ids == (1, 0, 2, 2)
+
+
+def test_json_of_another_family(tmp_path, tokenizer):
+    file = tmp_path / "marian.json"
+    file.write_text(json.dumps({"model_type": "marian", "d_model": 16, "decoder_start_token_id": 58100}))
+    config = build_config(ModelArguments(model_config=str(file), config_overrides="d_model=32"), tokenizer)
+    assert isinstance(config, MarianConfig)
+    assert (config.d_model, config.vocab_size, config.decoder_vocab_size) == (32, len(tokenizer), len(tokenizer))
+    assert config.decoder_start_token_id == tokenizer.pad_token_id
+    with pytest.raises(ValueError, match="`config_overrides` names `d_modle`, which is not a field of MarianConfig"):
+        build_config(ModelArguments(model_config=str(file), config_overrides="d_modle=32"), tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model_config": "transformer_tini"}, r"`model_config` must be a preset \(bahdanau2015, .*got 'transformer_t"),
+        ({"model_config": "luong2015", "config_overrides": "vocab_size=9"}, "cannot set `vocab_size`"),
+        ({"model_config": "luong2015", "config_overrides": "d_modle=9"}, "`d_modle` is not a field of HfAttnConfig"),
+    ],
+)
+def test_bad_configs_are_refused(tokenizer, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_config(ModelArguments(**arguments), tokenizer)
+
+
+def test_tokenizer_is_trained_for_fresh_weights_and_else_that_of_the_checkpoint(tmp_path, tokenizer):
+    trained = load_tokenizer(ModelArguments(model_config="luong2015", vocab_size=265), iter(TEXTS))
+    assert len(trained) == 265
+    tokenizer.save_pretrained(tmp_path)
+    assert len(load_tokenizer(ModelArguments(model_name_or_path=str(tmp_path)), iter(()))) == len(tokenizer)
+
+
+def test_label_smoothing_of_our_models_moves_into_the_config(tokenizer, training):
+    arguments = ModelArguments(model_config="transformer_tiny", config_overrides=SMALL)
+    model = load_model(arguments, AdapterArguments(), training, tokenizer)
+    assert (model.config.label_smoothing, training.label_smoothing_factor) == (0.1, 0.0)
+    assert model.config._attn_implementation == "eager"
+
+
+def test_two_different_label_smoothings_are_refused(tokenizer, training):
+    arguments = ModelArguments(model_config="transformer_tiny", config_overrides=f"{SMALL},label_smoothing=0.2")
+    with pytest.raises(ValueError, match=r"`label_smoothing_factor` and the `label_smoothing` .* got 0.1 and 0.2"):
+        load_model(arguments, AdapterArguments(), training, tokenizer)
+
+
+def test_checkpoint_too_small_for_the_tokenizer(tmp_path, tokenizer, training):
+    config = MarianConfig(
+        vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+        decoder_attention_heads=1, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=1, decoder_start_token_id=1,
+    )  # fmt: skip
+    MarianMTModel(config).save_pretrained(tmp_path)
+    arguments = ModelArguments(model_name_or_path=str(tmp_path))
+    with pytest.raises(ValueError, match=f"has {len(tokenizer)} tokens and the model 20 embeddings"):
+        load_model(arguments, AdapterArguments(), training, tokenizer)
+    assert training.label_smoothing_factor == 0.1
+
+
+def test_generation_fits_the_training_data(tokenizer, training):
+    arguments = ModelArguments(model_config="transformer_tiny", config_overrides=SMALL)
+    model = load_model(arguments, AdapterArguments(), training, tokenizer)
+    set_generation(model, tokenizer, 9, num_beams=4)
+    config = model.generation_config
+    # Half as many tokens again as the longest target, and the start.
+    assert (config.max_length, config.num_beams, config.eos_token_id) == (15, 4, 2)
+    assert config.use_cache
+
+
+def test_splits_that_are_not_scored_are_not_kept(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"source": "a", "target": "b"}\n' * 3, encoding="utf-8")
+    data = DataArguments(train_file=str(file), validation_file=str(file), test_file=str(file), max_predict_samples=2)
+    everything = RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert {name: len(split) for name, split in read_splits(data, everything).items()} == {
+        "train": 3,
+        "validation": 3,
+        "test": 2,
+    }
+    prediction = RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, do_predict=True)
+    assert list(read_splits(data, prediction)) == ["test"]
+    assert longest_target(None, data) == 128
+
+
+def test_only_the_training_split_is_streamed(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"source": "a", "target": "b"}\n' * 3, encoding="utf-8")
+    data = DataArguments(train_file=str(file), test_file=str(file), streaming=True)
+    splits = read_splits(data, RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True))
+    assert not hasattr(splits["train"], "__len__") and len(splits["test"]) == 3

@@ -1,0 +1,48 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""What a run leaves beside its checkpoint."""
+
+import json
+
+from huggingface_hub import ModelCard
+
+from hf_attn.training import format_table, usage_lines, write_model_card, write_predictions, write_results
+from tests.utils import tiny_model
+
+
+def test_table_is_aligned():
+    table = format_table(["name", "value"], [("bleu", 41.016), ("rows", 7)])
+    assert table == "| name | value |\n| ---- | ----- |\n| bleu | 41.02 |\n| rows | 7     |"
+
+
+def test_usage_of_a_whole_model_and_of_an_adapter():
+    assert "PeftModel" not in usage_lines("out", None, "Hello.")
+    adapter = usage_lines("out", "base", "Hello.")
+    assert 'AutoModelForSeq2SeqLM.from_pretrained("base")' in adapter
+    assert 'PeftModel.from_pretrained(model, "out")' in adapter
+    compile(adapter, "usage", "exec")
+
+
+def test_results_of_a_resumed_run_are_kept(tmp_path):
+    write_results(tmp_path, {"train_loss": 1.0, "eval_bleu": 1.0})
+    write_results(tmp_path, {"eval_bleu": 2.0})
+    results = json.loads((tmp_path / "all_results.json").read_text(encoding="utf-8"))
+    assert results == {"train_loss": 1.0, "eval_bleu": 2.0}
+
+
+def test_predictions_are_lines(tmp_path):
+    write_predictions(tmp_path, ["eins", "", "drei"])
+    assert (tmp_path / "generated_predictions.txt").read_text(encoding="utf-8") == "eins\n\ndrei\n"
+
+
+def test_model_card(tmp_path):
+    write_model_card(
+        tmp_path, tiny_model(), task="translation", languages=["en", "de"], data="rows.jsonl", values={"seed": 3},
+        metrics={"predict_bleu": 41.02, "predict_runtime": 3.0, "train_tokens_per_second": 1000.0, "train_runtime": 60},
+        usage="import hf_attn", base_model="base", is_adapter=True,
+    )  # fmt: skip
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.base_model == "base" and card.data.language == ["en", "de"]
+    assert card.data.eval_results[0].metric_value == 41.02
+    for text in ("| predict_bleu | 41.02 |", "| seed     | `3`   |", "1,000 source and target tokens a second"):
+        assert text in card.text
+    assert "predict_runtime" not in card.text

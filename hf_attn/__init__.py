@@ -17,6 +17,7 @@ from .modeling_hf_attn import (
     HfAttnModel,
     HfAttnPreTrainedModel,
 )
+from .peft_registration import register_lora_targets
 
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ AutoModel.register(HfAttnConfig, HfAttnModel)
 AutoModelForSeq2SeqLM.register(HfAttnConfig, HfAttnForConditionalGeneration)
 AutoModelForQuestionAnswering.register(HfAttnConfig, HfAttnForQuestionAnswering)
 AutoModelForSequenceClassification.register(HfAttnConfig, HfAttnForSequenceClassification)
+register_lora_targets()
 
 __all__ = [
     "PRESETS",

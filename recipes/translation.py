@@ -5,8 +5,8 @@
     accelerate launch recipes/translation.py --config FILE.yaml --learning_rate 1e-3 --output_dir outputs/other
     accelerate launch recipes/translation.py
 
-The last line runs recipes/configs/quickstart.yaml. Every field of the dataclasses named in `main`, those of
-`Seq2SeqTrainingArguments` included, is a flag and a key of the YAML file.
+The last line runs recipes/configs/quickstart.yaml. Every field of the dataclasses in `ARGUMENTS`, those
+of `Seq2SeqTrainingArguments` included, is a flag and a key of the YAML file.
 """
 
 import logging
@@ -28,6 +28,7 @@ from hf_attn.training import (
     RecipeTrainer,
     RecipeTrainingArguments,
     SortedRows,
+    add_prefix,
     format_table,
     load_model,
     load_tokenizer,
@@ -36,7 +37,9 @@ from hf_attn.training import (
     parse_arguments,
     read_splits,
     resume_or_refuse,
+    score_table,
     set_generation,
+    texts_of,
     usage_lines,
     write_attention,
     write_curves,
@@ -63,11 +66,15 @@ class TranslationArguments:
     num_samples: int = field(default=5, metadata={"help": "Test rows shown at the end."})
 
 
+SCORES = ("bleu", "chrf", "bleu_tok_lc", "formality_share")
+ARGUMENTS = (ModelArguments, AdapterArguments, DataArguments, TranslationArguments, RecipeTrainingArguments)
+
+
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     """Parse, load, preprocess, train, evaluate, write; returns every metric."""
     log_to_terminal()
     (model_args, adapter_args, data_args, task, training_args), values = parse_arguments(
-        (ModelArguments, AdapterArguments, DataArguments, TranslationArguments, RecipeTrainingArguments),
+        ARGUMENTS,
         arguments,
         default_config=DEFAULT_CONFIG,
         description="Train and score a translator.",
@@ -164,19 +171,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         )
         if test:
             write_predictions(training_args.output_dir, predictions)
-            print(f"\n{score_table(metrics)}\n")
+            print(f"\n{score_table(metrics, SCORES)}\n")
             rows = zip(sources["test"], references["test"], predictions, strict=True)
             print(format_table(["source", "reference", "translation"], list(rows)[: task.num_samples]))
         if adapter_args.lora:
             finish_adapter(model, tokenizer, training_args.output_dir, merge=adapter_args.merge_adapter)
         print(f"\nThe result is in {training_args.output_dir}. To load it:\n\n{usage}")
     return metrics
-
-
-def texts_of(split: Dataset, language: str, column: str) -> Iterator[str]:
-    """One side of a split, from a column `translation`, or one named after the language, or `source` or `target`."""
-    for row in split:
-        yield row["translation"][language] if "translation" in row else row.get(language, row.get(column))
 
 
 def training_texts(splits: Mapping[str, Dataset], task: TranslationArguments) -> Iterator[str]:
@@ -196,23 +197,6 @@ def published_bleu(predictions: list[str], references: list[str], language: str)
     except ImportError as error:
         logger.warning(f"No `predict_bleu_tok_lc`: {error}")
         return {}
-
-
-def add_prefix(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
-    """`{"bleu": ...}` becomes `{"predict_bleu": ...}`."""
-    return {f"{prefix}_{name}": value for name, value in scores.items()}
-
-
-def score_table(metrics: Mapping[str, float]) -> str:
-    """Scores of the test set: of copying the source, before training where that was scored, and after."""
-    names = [name for name in ("bleu", "chrf", "bleu_tok_lc", "formality_share") if f"predict_{name}" in metrics]
-    systems = {"copy of the source": "predict_copy_source", "before training": "before", "trained": "predict"}
-    rows = [
-        [system, *(metrics.get(f"{prefix}_{name}", "") for name in names)]
-        for system, prefix in systems.items()
-        if f"{prefix}_bleu" in metrics
-    ]
-    return format_table(["test set", *names], rows)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_bitsandbytes_available
 
-from . import targets  # noqa: F401 -- registers the default targets of the family
-
 
 BASE_FILE = "base_fingerprint.json"
 MERGED_FOLDER = "merged"

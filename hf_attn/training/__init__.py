@@ -12,11 +12,14 @@ from .loading import (
     parse_overrides,
     read_splits,
     set_generation,
+    texts_of,
 )
 from .parsing import parse_arguments
 from .reporting import (
+    add_prefix,
     format_table,
     log_to_terminal,
+    score_table,
     usage_lines,
     write_attention,
     write_curves,
@@ -35,6 +38,7 @@ __all__ = [
     "RecipeTrainer",
     "RecipeTrainingArguments",
     "SortedRows",
+    "add_prefix",
     "average_checkpoints",
     "build_config",
     "divides_by_num_items",
@@ -47,7 +51,9 @@ __all__ = [
     "parse_overrides",
     "read_splits",
     "resume_or_refuse",
+    "score_table",
     "set_generation",
+    "texts_of",
     "usage_lines",
     "write_attention",
     "write_curves",

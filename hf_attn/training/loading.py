@@ -3,10 +3,11 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from datasets import Dataset, IterableDataset
 from transformers import (
@@ -64,6 +65,12 @@ def read_splits(
     }
 
 
+def texts_of(split: Dataset | IterableDataset, language: str, column: str) -> Iterator[str]:
+    """One side of a split, from a column `translation`, or one named after the language, or `source` or `target`."""
+    for row in split:
+        yield row["translation"][language] if "translation" in row else row.get(language, row.get(column))
+
+
 def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTrainedTokenizerBase:
     """
     The tokenizer named by the arguments, else that of the checkpoint, else one trained on `texts`.
@@ -101,7 +108,8 @@ def load_model(
         config = build_config(arguments, tokenizer)
         model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation=attention)
     else:
-        options: dict[str, Any] = {}
+        # A checkpoint may be stored in half precision; it trains in float32 under autocast.
+        options: dict[str, Any] = {"dtype": torch.float32}
         if adapter_arguments.load_in_4bit:
             # bitsandbytes is optional.
             from ..adapters import four_bit_config

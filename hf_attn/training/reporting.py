@@ -54,7 +54,7 @@ def write_curves(output_dir: str | Path, log_history: Sequence[Mapping[str, Any]
     # matplotlib is optional.
     from ..plotting import save_figure, training_curves
 
-    if any("loss" in entry for entry in log_history):
+    if any("loss" in entry or "eval_loss" in entry for entry in log_history):
         save_figure(training_curves(log_history), Path(output_dir) / PLOTS_FOLDER / "training_curves.png")
 
 
@@ -103,6 +103,23 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def add_prefix(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
+    """`{"bleu": ...}` becomes `{"predict_bleu": ...}`."""
+    return {f"{prefix}_{name}": value for name, value in scores.items()}
+
+
+def score_table(metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    """Scores of the test set: of copying the source, before training where that was scored, and after."""
+    names = [name for name in names if f"predict_{name}" in metrics]
+    systems = {"copy of the source": "predict_copy_source", "before training": "before", "trained": "predict"}
+    rows = [
+        [system, *(metrics.get(f"{prefix}_{name}", "") for name in names)]
+        for system, prefix in systems.items()
+        if f"{prefix}_bleu" in metrics
+    ]
+    return format_table(["test set", *names], rows)
 
 
 def usage_lines(output_dir: str, base_model: str | None, example: str) -> str:

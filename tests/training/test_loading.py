@@ -77,7 +77,10 @@ def test_json_of_another_family(tmp_path, tokenizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"model_config": "transformer_tini"}, r"`model_config` must be a preset \(bahdanau2015, .*got 'transformer_t"),
+        (
+            {"model_config": "transformer_tini"},
+            r"`model_config` must be a preset \(bahdanau2015, .*got 'transformer_t",
+        ),
         ({"model_config": "luong2015", "config_overrides": "vocab_size=9"}, "cannot set `vocab_size`"),
         ({"model_config": "luong2015", "config_overrides": "d_modle=9"}, "`d_modle` is not a field of HfAttnConfig"),
     ],

@@ -37,7 +37,7 @@ def test_predictions_are_lines(tmp_path):
 def test_model_card(tmp_path):
     write_model_card(
         tmp_path, tiny_model(), task="translation", languages=["en", "de"], data="rows.jsonl", values={"seed": 3},
-        metrics={"predict_bleu": 41.02, "predict_runtime": 3.0, "train_tokens_per_second": 1000.0, "train_runtime": 60},
+        metrics={"predict_bleu": 41.02, "predict_runtime": 3.0, "train_tokens_per_second": 1e3, "train_runtime": 60},
         usage="import hf_attn", base_model="base", is_adapter=True,
     )  # fmt: skip
     card = ModelCard.load(tmp_path / "README.md")

@@ -11,7 +11,7 @@ from hf_attn.training import RecipeTrainer, RecipeTrainingArguments, SortedRows,
 from tests.utils import tiny_config, tiny_model
 
 
-WORDS = "ein Hund läuft über die große grüne Wiese am See".split()
+WORDS = ["ein", "Hund", "läuft", "über", "die", "große", "grüne", "Wiese", "am", "See"]
 # Ragged lengths: the mean of the means of parts is not the mean.
 TEXTS = [" ".join(WORDS[:length]) for length in (1, 9, 2, 8, 3, 7, 4, 6)]
 

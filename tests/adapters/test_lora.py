@@ -1,0 +1,149 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""LoRA on the family: default targets, what is refused, merging, and the base an adapter belongs to."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
+
+from hf_attn import HfAttnForConditionalGeneration
+from hf_attn.adapters import (
+    add_lora,
+    base_fingerprint,
+    default_lora_targets,
+    finish_adapter,
+    four_bit_config,
+    linear_names,
+    load_adapter,
+    lora,
+)
+from hf_attn.data import train_tokenizer
+from hf_attn.training import AdapterArguments
+from tests.utils import tiny_config, tiny_model
+
+
+MIXED = {"encoder_layer_types": ["full_attention", "gru"], "decoder_layer_types": ["lstm", "ssru"]}
+
+
+def arguments(**values) -> AdapterArguments:
+    return AdapterArguments(lora=True, lora_r=2, lora_dropout=0.0, **values)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return {"input_ids": torch.randint(3, 40, (2, 5)), "labels": torch.randint(3, 40, (2, 4))}
+
+
+def perturbed(model: PeftModel) -> PeftModel:
+    """The adapter as training would leave it: its B matrices start at zero."""
+    torch.manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def test_peft_knows_the_family():
+    model = get_peft_model(tiny_model(tiny_config(**MIXED)), LoraConfig(task_type="SEQ_2_SEQ_LM", r=2))
+    adapted = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_A" in name}
+    assert adapted == set(default_lora_targets())
+
+
+def test_default_targets_are_linear_layers_of_the_family():
+    present = linear_names(tiny_model(tiny_config(**MIXED)))
+    assert set(default_lora_targets()) <= set(present) and "lm_head" not in present
+
+
+@pytest.mark.parametrize("targets", [None, ["all-linear"], ["q_proj", "fc1"]])
+def test_merged_equals_unmerged_equals_reloaded(tmp_path, targets):
+    model = perturbed(add_lora(tiny_model(tiny_config(**MIXED)), arguments(lora_target_modules=targets)))
+    base_logits = tiny_model(tiny_config(**MIXED))(**batch()).logits
+    expected = model(**batch()).logits
+    assert not torch.allclose(expected, base_logits, atol=1e-3)
+    model.save_pretrained(tmp_path)
+    finish_adapter(model, train_tokenizer(["ein Hund"], 264), tmp_path, merge=True)
+    reloaded = load_adapter(tiny_model(tiny_config(**MIXED)), tmp_path).eval()
+    torch.testing.assert_close(reloaded(**batch()).logits, expected, atol=1e-5, rtol=1e-5)
+    merged = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "merged").eval()
+    assert isinstance(merged, HfAttnForConditionalGeneration)
+    torch.testing.assert_close(merged(**batch()).logits, expected, atol=1e-4, rtol=1e-4)
+    assert (tmp_path / "generation_config.json").is_file()
+
+
+def test_dora():
+    model = add_lora(tiny_model(tiny_config(**MIXED)), arguments(use_dora=True))
+    model(**batch()).loss.backward()
+    assert any("magnitude" in name and parameter.grad is not None for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("target", ["shared", "lm_head"])
+def test_tied_embeddings_are_refused(target):
+    message = f"names `{target}`, whose weight is shared .* `trainable_token_indices`; .* `modules_to_save`"
+    with pytest.raises(ValueError, match=message):
+        add_lora(tiny_model(), arguments(lora_target_modules=["q_proj", target]))
+
+
+def test_targets_that_match_nothing_are_refused():
+    with pytest.raises(ValueError, match="names `query`, which no layer has; linear layers are fc1, fc2, k_proj"):
+        add_lora(tiny_model(), arguments(lora_target_modules=["q_proj", "query"]))
+
+
+def test_family_without_default_targets(monkeypatch):
+    monkeypatch.delitem(lora.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, "hf_attn")
+    with pytest.raises(
+        ValueError, match="`lora_target_modules` has no default for 'hf_attn' models; name some of fc1"
+    ):
+        add_lora(tiny_model(), arguments())
+
+
+def test_another_family_takes_the_same_arguments():
+    config = MarianConfig(
+        vocab_size=40, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+        decoder_attention_heads=1, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=1, decoder_start_token_id=1,
+    )  # fmt: skip
+    model = add_lora(MarianMTModel(config), arguments(lora_target_modules=["q_proj", "v_proj"]))
+    assert torch.isfinite(model(**batch()).loss)
+
+
+def saved_adapter(folder) -> None:
+    model = add_lora(tiny_model(), arguments())
+    model.save_pretrained(folder)
+    finish_adapter(model, None, folder)
+
+
+def test_adapter_of_another_base_is_refused_by_its_values(tmp_path):
+    saved_adapter(tmp_path)
+    load_adapter(tiny_model(), tmp_path)
+    with pytest.raises(ValueError, match=r"was made for another base: sha256 .* there, .* here"):
+        load_adapter(tiny_model(seed=1), tmp_path)
+
+
+def test_adapter_of_another_base_is_refused_by_its_shapes(tmp_path):
+    saved_adapter(tmp_path)
+    with pytest.raises(ValueError, match=r"was made for another base: shape \[40, 16\] there, \[40, 32\] here"):
+        load_adapter(tiny_model(tiny_config(d_model=32)), tmp_path)
+    # One that was saved elsewhere has no fingerprint beside it.
+    (tmp_path / "base_fingerprint.json").unlink()
+    with pytest.raises(ValueError, match="does not fit this model, it was made for another base"):
+        load_adapter(tiny_model(tiny_config(d_model=32)), tmp_path)
+
+
+def test_adapter_of_layers_that_are_not_there_is_refused(tmp_path):
+    model = add_lora(tiny_model(tiny_config(**MIXED)), arguments(lora_target_modules=["in_proj"]))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="does not fit this model, it was made for another base"):
+        load_adapter(tiny_model(), tmp_path)
+
+
+def test_fingerprint_is_the_same_in_any_precision():
+    model = tiny_model()
+    expected = base_fingerprint(model)
+    assert json.loads(json.dumps(expected)) == base_fingerprint(model.to(torch.bfloat16))
+
+
+def test_four_bits_need_bitsandbytes(monkeypatch):
+    monkeypatch.setattr(lora, "is_bitsandbytes_available", lambda: False)
+    with pytest.raises(ImportError, match="`load_in_4bit` needs bitsandbytes: `pip install"):
+        four_bit_config()

@@ -50,9 +50,7 @@ _transformers_values = common.get_values
 
 
 def values_with_ours(table: dict[str, str]) -> list[str]:
-    ours = [
-        model_class.__name__ for name, model_class in CLASSES_BY_TABLE.items() if table is getattr(common, name)
-    ]
+    ours = [model_class.__name__ for name, model_class in CLASSES_BY_TABLE.items() if table is getattr(common, name)]
     return [*_transformers_values(table), *ours]
 
 

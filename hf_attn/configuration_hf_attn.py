@@ -54,6 +54,8 @@ POSITION_EMBEDDING_TYPES = {
     "alibi": "modeling_positions.AlibiPositions",
     "none": "modeling_positions.NoPositions",
 }
+# The schemes that act on attention scores.
+SCORE_SCHEMES = ("rope", "relative_bias", "alibi")
 NORM_TYPES = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}  # of torch.nn
 # What transformers' caches call a layer that keeps a state of fixed size.
 STATE_CACHE = "hf_attn_state"
@@ -335,6 +337,15 @@ class HfAttnConfig(PreTrainedConfig):
             for layer_type in self.decoder_layer_types
         ]
 
+    def has_scores(self, stack: str) -> bool:
+        """Whether a layer of `stack` has scores for each query and key of its own sequence."""
+        return not all(LAYER_TYPES[name].carries_state for name in getattr(self, f"{stack}_layer_types"))
+
+    def position_scheme(self, stack: str) -> str:
+        """The position scheme of `stack`: none for layers without scores where the scheme acts on scores."""
+        scheme = self.position_embedding_type
+        return "none" if scheme in SCORE_SCHEMES and not self.has_scores(stack) else scheme
+
     @property
     def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
         """
@@ -344,8 +355,7 @@ class HfAttnConfig(PreTrainedConfig):
         plan = {}
         for stack in ("encoder", "decoder"):
             attentions = []
-            has_scores = not all(LAYER_TYPES[name].carries_state for name in getattr(self, f"{stack}_layer_types"))
-            if has_scores and self.position_embedding_type not in ("relative_bias", "alibi"):
+            if self.has_scores(stack) and self.position_embedding_type not in ("relative_bias", "alibi"):
                 attentions.append("mixer")
             if stack == "decoder" and self.cross_attention_type == "scaled_dot_product":
                 attentions.append("encoder_attn")
@@ -439,7 +449,7 @@ class HfAttnConfig(PreTrainedConfig):
         """Refuses options which this combination of fields would leave without effect."""
         types = {*self.encoder_layer_types, *self.decoder_layer_types}
         scheme = self.position_embedding_type
-        if scheme in ("rope", "relative_bias", "alibi") and all(LAYER_TYPES[name].carries_state for name in types):
+        if scheme in SCORE_SCHEMES and not (self.has_scores("encoder") or self.has_scores("decoder")):
             raise ValueError(
                 f"`position_embedding_type` = {scheme!r} acts on the scores of `full_attention` and "
                 f"`sliding_attention` layers, and there is none. Use `sinusoidal`, `learned` or `none`, got layer "

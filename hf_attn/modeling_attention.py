@@ -238,13 +238,16 @@ class Attention(nn.Module):
         self, query, key, value, attention_mask, past_key_values, past_length, positions, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attention over the own sequence, its past included."""
+        biases_scores = positions is not None and positions.biases_scores
+        if biases_scores:
+            # Before the update: a static cache counts in place, in the tensor that `past_length` is.
+            query_positions = past_length + torch.arange(query.shape[2], device=query.device)
         key_offset = 0
         if past_key_values is not None:
             _, key_offset = past_key_values.get_mask_sizes(query.shape[2], self.layer_idx)
             key, value = past_key_values.update(key, value, self.layer_idx)
         position_bias = None
-        if positions is not None and positions.biases_scores:
-            query_positions = past_length + torch.arange(query.shape[2], device=query.device)
+        if biases_scores:
             key_positions = key_offset + torch.arange(key.shape[2], device=query.device)
             position_bias = positions.score_bias(key_positions - query_positions[:, None])[None].to(query.dtype)
         return self.attend(query, key, value, attention_mask, position_bias, **kwargs)
@@ -497,14 +500,12 @@ class LinearAttention(Attention):
 
 
 def padding_mask_of(inputs_embeds: torch.Tensor, padding_mask: torch.Tensor | None) -> torch.Tensor | None:
-    """The part of `padding_mask` that covers `inputs_embeds`, as booleans (batch, length); `None` for a single step,
-    whose token is real."""
-    length = inputs_embeds.shape[1]
-    if padding_mask is None or (length == 1 and padding_mask.shape[-1] > 1):
+    """The part of `padding_mask` that covers `inputs_embeds`, as booleans (batch, length)."""
+    if padding_mask is None:
         return None
     if padding_mask.dim() != 2:
         raise ValueError(
             "`attention_mask` must be of shape (batch_size, length), 1 at real tokens, for recurrent, sliding and "
             f"linear layers, got {tuple(padding_mask.shape)}. Masks of query x key are for `full_attention` alone."
         )
-    return padding_mask[:, -length:].bool()
+    return padding_mask[:, -inputs_embeds.shape[1] :].bool()

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.cache_utils import Cache
-from transformers.generation import GenerationMixin
+from transformers.generation import GenerationMixin, GenerationMode
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
@@ -147,7 +147,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
         # CODEPATH: T5 and BART take embeddings as they are, Marian and the presets scale them.
         self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
-        self.positions = mechanism(POSITION_EMBEDDING_TYPES[config.position_embedding_type])(
+        self.positions = mechanism(POSITION_EMBEDDING_TYPES[config.position_scheme(self.stack)])(
             d_model=config.d_model,
             num_heads=num_heads,
             head_dim=config.head_dim or config.d_model // num_heads,
@@ -483,6 +483,21 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         return shift_tokens_right(
             labels, labels != IGNORE_INDEX, self.config.pad_token_id, self.config.decoder_start_token_id
         )
+
+    @staticmethod
+    def create_masks_for_generate(config, inputs_embeds, attention_mask, past_key_values, **kwargs):
+        """Leaves the masks to the decoder, which builds one for each type of its layers."""
+        return attention_mask
+
+    def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs):
+        stateful = {name for name in self.config.decoder_layer_types if LAYER_TYPES[name].carries_state}
+        if generation_mode == GenerationMode.ASSISTED_GENERATION and stateful:
+            raise ValueError(
+                "`assistant_model` and `prompt_lookup_num_tokens` need a decoder whose cache can drop rejected tokens, "
+                f"and the state of `{'`, `'.join(sorted(stateful))}` layers holds no past to return to. Generate without "
+                "them, or use a model with `full_attention` or `sliding_attention` in its decoder."
+            )
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]

@@ -10,7 +10,7 @@ from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
 from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
 
 
-# Layer types that make attention maps; and those whose decoder keeps keys and values, so that its cache can be cropped.
+# Layer types that make attention maps; and those whose cache holds keys and values, and so can be cropped.
 ATTENTION_LAYER_TYPES = ("full_attention", "sliding_attention", "linear_attention")
 CROPPABLE_LAYER_TYPES = ("full_attention", "sliding_attention")
 # Position schemes that act in attention scores.
@@ -69,8 +69,9 @@ def tiny_batch(
     Source ids, their mask, and labels.
 
     Args:
-        padding: Where row r of the source has r padding tokens: `"left"`, `"right"`, `"holes"` (inside), `"ragged"` (row 1
-            on the left, the others on the right), or `None`. Labels of row r end with r ignored positions, unless `None`.
+        padding: Where row r of the source has r padding tokens: `"left"`, `"right"`, `"holes"` (inside), `"ragged"`
+            (row 1 on the left, the others on the right), or `None`. Labels of row r end with r ignored positions,
+            unless `None`.
     """
     generator = torch.Generator().manual_seed(seed)
     input_ids = torch.randint(3, config.vocab_size, (batch_size, source_length), generator=generator)

@@ -281,7 +281,7 @@ def test_cache_crops_where_the_maths_allows_and_says_so_where_not(config):
     forgets = "sliding_attention" in config.cache_layer_types
     if not can_crop(config):
         # transformers' own layer speaks first where a window has forgotten.
-        with pytest.raises((ValueError, RuntimeError), match="cannot be cropped|`crop` was called"):
+        with pytest.raises((ValueError, RuntimeError), match=r"cannot be cropped|`crop` was called"):
             past.crop(-1)
     elif not forgets:
         past.crop(-1)

@@ -1,8 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""The test classes that transformers keeps for its own models, from the source distribution of the installed version."""
+"""The test classes that transformers keeps for its own models, from the sources of the installed version."""
 
 import importlib
-import importlib.util
 import os
 import subprocess
 import sys

@@ -101,7 +101,7 @@ def load_model(
 
     Raises:
         ValueError: The tokenizer has more tokens than the checkpoint has embeddings, or the label smoothing of the
-            config and of the training arguments differ.
+            config and of the training arguments differ, or the checkpoint lacks tensors or has them in other shapes.
     """
     attention = choose_attention(arguments.attn_implementation, training_arguments.use_cpu)
     if arguments.model_config is not None:
@@ -115,12 +115,15 @@ def load_model(
             from ..adapters import four_bit_config
 
             options["quantization_config"] = four_bit_config()
-        model = AutoModelForSeq2SeqLM.from_pretrained(
+        model, loading = AutoModelForSeq2SeqLM.from_pretrained(
             arguments.model_name_or_path,
             attn_implementation=attention,
             trust_remote_code=arguments.trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
             **options,
         )
+        _check_complete(arguments.model_name_or_path, loading)
     num_embeddings = model.get_input_embeddings().weight.shape[0]
     if not adapter_arguments.load_in_4bit and len(tokenizer) > num_embeddings:
         raise ValueError(
@@ -129,6 +132,21 @@ def load_model(
         )
     _place_label_smoothing(model, training_arguments)
     return model
+
+
+def _check_complete(name: str | None, loading: dict[str, Any]) -> None:
+    """Refuses a checkpoint from which some weights would start at random."""
+    faults = [f"`{key}` is missing" for key in sorted(loading["missing_keys"])]
+    faults += [
+        f"`{key}` has shape {tuple(stored)}, the config says {tuple(wanted)}"
+        for key, stored, wanted in sorted(loading["mismatched_keys"])
+    ]
+    if faults:
+        listed = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+        raise ValueError(
+            f"`model_name_or_path` {name!r} does not hold the weights that its config describes: {listed}. Copy or "
+            "download the checkpoint again, or start from fresh weights with `model_config`."
+        )
 
 
 def _place_label_smoothing(model: PreTrainedModel, arguments: RecipeTrainingArguments) -> None:

@@ -4,9 +4,10 @@
 import json
 
 import pytest
+from safetensors.torch import load_file, save_file
 from transformers import MarianConfig, MarianMTModel
 
-from hf_attn import HfAttnConfig
+from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
 from hf_attn.data import train_tokenizer
 from hf_attn.training import (
     AdapterArguments,
@@ -120,6 +121,27 @@ def test_checkpoint_too_small_for_the_tokenizer(tmp_path, tokenizer, training):
     with pytest.raises(ValueError, match=f"has {len(tokenizer)} tokens and the model 20 embeddings"):
         load_model(arguments, AdapterArguments(), training, tokenizer)
     assert training.label_smoothing_factor == 0.1
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda tensors, key: tensors.pop(key), "`model.encoder.layers.0.feed_forward.fc1.weight` is missing"),
+        (
+            lambda tensors, key: tensors.update({key: tensors[key][:3].clone()}),
+            r"`model.encoder.layers.0.feed_forward.fc1.weight` has shape \(3, 16\), the config says \(16, 16\)",
+        ),
+    ],
+    ids=["missing", "mis-shaped"],
+)
+def test_checkpoint_that_is_not_whole(tmp_path, tokenizer, training, damage, message):
+    config = build_config(ModelArguments(model_config="transformer_tiny", config_overrides=SMALL), tokenizer)
+    HfAttnForConditionalGeneration(config).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    damage(tensors, "model.encoder.layers.0.feed_forward.fc1.weight")
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=message):
+        load_model(ModelArguments(model_name_or_path=str(tmp_path)), AdapterArguments(), training, tokenizer)
 
 
 def test_generation_fits_the_training_data(tokenizer, training):

@@ -493,9 +493,9 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         stateful = {name for name in self.config.decoder_layer_types if LAYER_TYPES[name].carries_state}
         if generation_mode == GenerationMode.ASSISTED_GENERATION and stateful:
             raise ValueError(
-                "`assistant_model` and `prompt_lookup_num_tokens` need a decoder whose cache can drop rejected tokens, "
-                f"and the state of `{'`, `'.join(sorted(stateful))}` layers holds no past to return to. Generate without "
-                "them, or use a model with `full_attention` or `sliding_attention` in its decoder."
+                "`assistant_model` and `prompt_lookup_num_tokens` need a decoder whose cache can drop rejected "
+                f"tokens, and the state of `{'`, `'.join(sorted(stateful))}` layers holds no past to return to. "
+                "Generate without them, or use `full_attention` or `sliding_attention` in the decoder."
             )
         super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
 

@@ -205,6 +205,7 @@ class Attention(nn.Module):
         past_key_values: Cache | None = None,
         positions: NoPositions | None = None,
         rotations: tuple[torch.Tensor, torch.Tensor] | None = None,
+        initial_context: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
@@ -215,6 +216,8 @@ class Attention(nn.Module):
             past_key_values (`Cache`, *optional*): The cache to read and extend, of the own sequence or of the source.
             positions (`NoPositions`, *optional*): The stack's scheme, asked for a bias of the scores.
             rotations (`tuple`, *optional*): Cosines and sines of the query positions.
+            initial_context (`torch.Tensor`, *optional*): For the mixers that start from a summary; not used here.
+            kwargs: For the backend.
 
         Returns:
             The output, (batch, query_length, d_model), and the weights (batch, heads, query_length, key_length) where

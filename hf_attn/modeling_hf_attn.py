@@ -129,6 +129,12 @@ class HfAttnPreTrainedModel(PreTrainedModel):
             )
         return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
 
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As `PreTrainedModel.save_pretrained`; the config tells every Auto class which class in the files is its."""
+        class_names = {name: f"modeling_hf_attn.{model_class.__name__}" for name, model_class in AUTO_CLASSES.items()}
+        self.config.auto_map = {"AutoConfig": "configuration_hf_attn.HfAttnConfig", **class_names}
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     @property
     def dummy_inputs(self):
         input_ids = torch.tensor([[0, 4, 5, 2], [0, 4, 2, self.config.pad_token_id]], device=self.device)
@@ -702,11 +708,16 @@ def last_real_position(hidden_states: torch.Tensor, padding_mask: torch.Tensor |
     return hidden_states[torch.arange(len(last), device=last.device), last]
 
 
+# At import, so that models loaded from remote code are saved with their code again.
+AUTO_CLASSES: dict[str, type[HfAttnPreTrainedModel]] = {
+    "AutoModel": HfAttnModel,
+    "AutoModelForSeq2SeqLM": HfAttnForConditionalGeneration,
+    "AutoModelForQuestionAnswering": HfAttnForQuestionAnswering,
+    "AutoModelForSequenceClassification": HfAttnForSequenceClassification,
+}
 HfAttnConfig.register_for_auto_class()
-HfAttnModel.register_for_auto_class("AutoModel")
-HfAttnForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
-HfAttnForQuestionAnswering.register_for_auto_class("AutoModelForQuestionAnswering")
-HfAttnForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+for auto_class, model_class in AUTO_CLASSES.items():
+    model_class.register_for_auto_class(auto_class)
 
 
 __all__ = [

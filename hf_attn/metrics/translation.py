@@ -47,7 +47,7 @@ def _moses_tokenizer(language: str) -> Callable[[str], str]:
     except ImportError as error:
         raise ImportError(
             f"`tokenize='{MOSES_PREFIX}{language}'` needs the package sacremoses: install it with "
-            "`pip install sacremoses`"
+            "`pip install 'hf_attn[moses]'`"
         ) from error
     normalizer, tokenizer = MosesPunctNormalizer(lang=language), MosesTokenizer(lang=language)
     return lambda text: tokenizer.tokenize(normalizer.normalize(text), return_str=True)

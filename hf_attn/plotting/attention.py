@@ -16,6 +16,7 @@ from .figures import INK, axes_grid, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from transformers import PreTrainedTokenizerBase
 
 
 _FONT_SIZE = 10.0  # points
@@ -23,6 +24,21 @@ _CHARACTER_WIDTH = 0.62 * _FONT_SIZE / 72  # inches, of an average letter
 _CELL = 0.3  # inches
 _SMALL_CELL = 0.2  # inches, where several heads share a figure
 _LARGEST_PANEL = 22.0  # inches
+
+
+def token_labels(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[str]:
+    """A readable label for each token: its text without the space before it, special tokens by name.
+
+    A token that is a part of a character, or a character that does not print, is given as the tokenizer writes it; a
+    space is "␣".
+    """
+    labels = []
+    for token_id in token_ids:
+        text = str(tokenizer.decode([token_id]))
+        label = text.strip() or ("␣" if text else "")
+        is_readable = label.isprintable() and "\ufffd" not in label
+        labels.append(label if label and is_readable else str(tokenizer.convert_ids_to_tokens(token_id)))
+    return labels
 
 
 def _as_maps(weights: Any, source_tokens: Sequence[str], target_tokens: Sequence[str]) -> np.ndarray:
@@ -35,7 +51,8 @@ def _as_maps(weights: Any, source_tokens: Sequence[str], target_tokens: Sequence
             "`weights` must have the shape (target_length, source_length) or (heads, target_length, source_length), "
             f"got {tuple(maps.shape)}"
         )
-    maps = maps.reshape(-1, *maps.shape[-2:])
+    if maps.ndim == 2:
+        maps = maps[None]
     if maps.shape[1:] != (len(target_tokens), len(source_tokens)) or not maps.size:
         raise ValueError(
             "`weights` must have one row a target token and one column a source token, at least one of each: got "

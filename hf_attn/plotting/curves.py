@@ -55,7 +55,7 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], scores: Sequence[s
             that is no loss, time or speed.
 
     Returns:
-        A figure of one panel, or of two where there are scores.
+        A figure of one panel for the losses, one for the scores, and one for scores that stay within 1.
 
     Raises:
         ValueError: No entry has a loss or a score, or none has a score that is asked for.
@@ -79,25 +79,29 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], scores: Sequence[s
             "`log_history` must have an entry with `step` and one of `loss`, `eval_loss` or a score under `eval_`, "
             f"got {len(log_history)} entries without"
         )
-    num_panels = bool(losses) + bool(values)
+    # Scores out of 1 would lie flat on the axis of scores out of 100.
+    panels = {
+        "Evaluation": {name: series for name, series in values.items() if max(series[1]) > 1},
+        "Evaluation, out of 1": {name: series for name, series in values.items() if max(series[1]) <= 1},
+    }
+    panels = {title: lines for title, lines in panels.items() if lines}
+    num_panels = bool(losses) + len(panels)
     figure = new_figure(5.2 * num_panels, 3.8)
-    panels = list(axes_grid(figure, 1, num_panels).flat)
+    grid = iter(axes_grid(figure, 1, num_panels).flat)
     if losses:
-        axes = panels.pop(0)
+        axes = next(grid)
         for (label, (steps, points)), color in zip(losses.items(), LINE_COLORS, strict=False):
             axes.plot(steps, points, color=color, linewidth=1.8, label=label, marker="o" if len(steps) == 1 else None)
         axes.set_ylabel("loss per token (nats)", fontsize=10, color=INK)
         axes.set_title("Loss", fontsize=12, color=INK, loc="left")
-    if values:
-        axes = panels.pop(0)
-        for place, (name, (steps, points)) in enumerate(values.items()):
-            best = max(range(len(points)), key=points.__getitem__)
+    for (title, lines), axes in zip(panels.items(), grid, strict=True):
+        for place, (name, (steps, points)) in enumerate(lines.items()):
             axes.plot(
                 steps, points, color=LINE_COLORS[place % len(LINE_COLORS)],
                 marker=LINE_MARKERS[place % len(LINE_MARKERS)], markersize=4, linewidth=1.8,
-                label=f"{name.removeprefix('eval_')}: last {points[-1]:.1f}, highest {points[best]:.1f}",
+                label=f"{name.removeprefix('eval_')}: last {points[-1]:.3g}, highest {max(points):.3g}",
             )  # fmt: skip
-        axes.set_title("Evaluation", fontsize=12, color=INK, loc="left")
+        axes.set_title(title, fontsize=12, color=INK, loc="left")
     for axes in figure.axes:
         style_line_axes(axes)
         axes.margins(y=0.12)

@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         default_config=DEFAULT_CONFIG,
         description="Train and score a translator.",
     )
-    checkpoint = resume_or_refuse(training_args.output_dir, values, training_args.process_index == 0)
+    with training_args.main_process_first():
+        checkpoint = resume_or_refuse(training_args.output_dir, values, training_args.process_index == 0)
     set_seed(training_args.seed)
 
     # Load.
@@ -115,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             "bleu": bleu(predictions, references[split])["bleu"],
             "chrf": chrf(predictions, references[split])["chrf"],
         }
+        if split == "test":
+            scores |= published_bleu(predictions, references[split], task.target_lang)
         if task.score_formality:
             scores["formality_share"] = formality_share(predictions)["formality_share"]
         return scores
@@ -142,8 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         metrics |= trainer.evaluate(num_beams=training_args.num_beams)
     if test:
         predictions, speed = trainer.predict_texts(test, "predict")
-        scores = score("test", predictions) | published_bleu(predictions, references["test"], task.target_lang)
-        metrics |= speed | add_prefix("predict", scores)
+        metrics |= speed | add_prefix("predict", score("test", predictions))
         metrics |= add_prefix("predict_copy_source", score("test", sources["test"]))
 
     # Write.
@@ -190,7 +192,7 @@ def training_texts(splits: Mapping[str, Dataset], task: TranslationArguments) ->
     yield from texts_of(splits["train"], task.target_lang, "target")
 
 
-def published_bleu(predictions: list[str], references: list[str], language: str) -> dict[str, float]:
+def published_bleu(predictions: Sequence[str], references: Sequence[str], language: str) -> dict[str, float]:
     """BLEU on lower-cased text in Moses' tokenisation, the protocol of most papers on Multi30k."""
     try:
         return {"bleu_tok_lc": bleu(predictions, references, tokenize=f"moses-{language}", lowercase=True)["bleu"]}

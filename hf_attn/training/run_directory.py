@@ -57,7 +57,7 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any], is_main_pro
     Args:
         output_dir: May be missing, empty, or hold a run.
         values: Arguments of this run that differ from their defaults, as `parse_arguments` returns them.
-        is_main_process: Only the main process writes.
+        is_main_process: Only the main process writes; the others must come after it.
 
     Returns:
         The last checkpoint of the same run, or `None` when there is nothing to resume.

@@ -40,5 +40,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     function = getattr(import_module(module_name), function_name)
     try:
         return function(parsed.arguments) or 0
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         parser.exit(2, f"hf-attn {parsed.command}: error: {error}\n")

@@ -12,7 +12,6 @@ from hf_attn import HfAttnForConditionalGeneration
 from hf_attn.adapters import (
     add_lora,
     base_fingerprint,
-    default_lora_targets,
     finish_adapter,
     four_bit_config,
     linear_names,
@@ -20,6 +19,7 @@ from hf_attn.adapters import (
     lora,
 )
 from hf_attn.data import train_tokenizer
+from hf_attn.peft_registration import LORA_TARGETS
 from hf_attn.training import AdapterArguments
 from tests.utils import tiny_config, tiny_model
 
@@ -48,12 +48,12 @@ def perturbed(model: PeftModel) -> PeftModel:
 def test_peft_knows_the_family():
     model = get_peft_model(tiny_model(tiny_config(**MIXED)), LoraConfig(task_type="SEQ_2_SEQ_LM", r=2))
     adapted = {name.split(".lora_A")[0].rsplit(".", 1)[-1] for name, _ in model.named_parameters() if "lora_A" in name}
-    assert adapted == set(default_lora_targets())
+    assert adapted == set(LORA_TARGETS)
 
 
 def test_default_targets_are_linear_layers_of_the_family():
     present = linear_names(tiny_model(tiny_config(**MIXED)))
-    assert set(default_lora_targets()) <= set(present) and "lm_head" not in present
+    assert set(LORA_TARGETS) <= set(present) and "lm_head" not in present
 
 
 @pytest.mark.parametrize("targets", [None, ["all-linear"], ["q_proj", "fc1"]])

@@ -177,7 +177,7 @@ def adapt_cache(past_key_values: Cache, config: HfAttnConfig, source_length: int
                 )
             own_layers[layer_idx] = RecurrentCacheLayer()
     for layer_idx, layer in enumerate(source_layers):
-        if isinstance(layer, StaticLayer) and type(layer) is not StaticLayer:
+        if isinstance(layer, (StaticLayer, StaticRecurrentCacheLayer)) and type(layer) is not StaticLayer:
             source_layers[layer_idx] = StaticLayer(max_cache_len=source_length or layer.max_cache_len)
         elif type(layer) not in (DynamicLayer, StaticLayer):
             source_layers[layer_idx] = DynamicLayer()

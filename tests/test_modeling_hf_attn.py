@@ -1,0 +1,219 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""The heads, labels and loss, embeddings, and what bad input is told."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hf_attn import (
+    HfAttnForConditionalGeneration,
+    HfAttnForQuestionAnswering,
+    HfAttnForSequenceClassification,
+    HfAttnModel,
+)
+from hf_attn.modeling_hf_attn import shift_tokens_right
+from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
+
+
+def test_labels_are_shifted_once():
+    labels = torch.tensor([[5, 6, 2, -100], [-100, 7, 8, 2], [5, -100, 6, 2]])
+    shifted = shift_tokens_right(labels, labels != -100, pad_token_id=1, decoder_start_token_id=9)
+    assert shifted.tolist() == [[9, 5, 6, 2], [1, 9, 7, 8], [9, 5, 1, 6]]
+    model = tiny_model()
+    assert model.prepare_decoder_input_ids_from_labels(labels).tolist() == [[2, 5, 6, 2], [1, 2, 7, 8], [2, 5, 1, 6]]
+    batch = tiny_batch(model.config)
+    decoder_ids = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+    outputs = model(**batch), model(**batch, decoder_input_ids=decoder_ids)
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
+    assert torch.equal(outputs[0].loss, outputs[1].loss)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_is_torchs(smoothing):
+    model = tiny_model(tiny_config(label_smoothing=smoothing))
+    batch = tiny_batch(model.config)
+    outputs = model(**batch)
+    cross_entropy = nn.CrossEntropyLoss(label_smoothing=smoothing)
+    expected = cross_entropy(outputs.logits.flatten(0, 1), batch["labels"].flatten())
+    torch.testing.assert_close(outputs.loss, expected)
+    num_tokens = int((batch["labels"] != -100).sum())
+    for divisor in (4 * num_tokens, torch.tensor(4 * num_tokens)):
+        torch.testing.assert_close(model(**batch, num_items_in_batch=divisor).loss, expected / 4)
+
+
+def test_ignored_labels_have_no_part_in_the_loss():
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    longer = nn.functional.pad(batch["labels"], (0, 3), value=-100)
+    torch.testing.assert_close(model(**{**batch, "labels": longer}).loss, model(**batch).loss)
+    nothing = torch.full_like(batch["labels"], -100)
+    loss = model(**{**batch, "labels": nothing}).loss
+    loss.backward()
+    assert loss == 0
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_the_loss_without_logits_is_the_same(smoothing, has_bias):
+    model = tiny_model(tiny_config(label_smoothing=smoothing, logits_bias=has_bias))
+    batch = tiny_batch(model.config)
+    results = []
+    for skips in (False, True):
+        model.zero_grad()
+        outputs = model(**batch, skip_logits=skips, num_items_in_batch=7)
+        assert (outputs.logits is None) == skips
+        outputs.loss.backward()
+        results.append((outputs.loss.detach(), [parameter.grad.clone() for parameter in model.parameters()]))
+    torch.testing.assert_close(results[1], results[0])
+
+
+@pytest.mark.parametrize("name", ["full", "lstm", "ssru"])
+def test_question_answering_points_into_the_source(name):
+    config = tiny_config(**MATRIX[name])
+    model = tiny_model(config, HfAttnForQuestionAnswering)
+    batch = tiny_batch(config)
+    source = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    starts, ends = torch.tensor([1, 2, 0]), torch.tensor([3, 2, 1])
+    outputs = model(**source, start_positions=starts, end_positions=ends)
+    assert outputs.start_logits.shape == outputs.end_logits.shape == batch["input_ids"].shape
+    cross_entropy = nn.functional.cross_entropy
+    expected = (cross_entropy(outputs.start_logits, starts) + cross_entropy(outputs.end_logits, ends)) / 2
+    torch.testing.assert_close(outputs.loss, expected)
+    outputs.loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["full", "lstm", "ssru"])
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_classification_reads_the_last_real_position(name, padding):
+    config = tiny_config(**MATRIX[name], num_labels=3)
+    model = tiny_model(config, HfAttnForSequenceClassification)
+    batch = tiny_batch(config, padding=padding)
+    source = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    outputs = model(**source, labels=torch.tensor([0, 2, 1]))
+    assert outputs.logits.shape == (3, 3)
+    torch.testing.assert_close(outputs.loss, nn.functional.cross_entropy(outputs.logits, torch.tensor([0, 2, 1])))
+    for row, mask in enumerate(batch["attention_mask"].bool()):
+        alone = model(input_ids=batch["input_ids"][row, mask][None]).logits
+        torch.testing.assert_close(outputs.logits[row : row + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_regression_where_there_is_one_label():
+    model = tiny_model(tiny_config(num_labels=1), HfAttnForSequenceClassification)
+    batch = tiny_batch(model.config)
+    targets = torch.tensor([0.5, 1.0, -1.0])
+    outputs = model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=targets)
+    torch.testing.assert_close(outputs.loss, nn.functional.mse_loss(outputs.logits[:, 0], targets))
+
+
+def test_embeddings_are_shared_and_the_head_is_tied():
+    model = tiny_model()
+    shared = model.model.shared.weight
+    assert model.model.encoder.embed_tokens.weight is shared
+    assert model.model.decoder.embed_tokens.weight is shared
+    assert model.lm_head.weight is shared
+    untied = tiny_model(tiny_config(tie_word_embeddings=False))
+    assert untied.lm_head.weight is not untied.model.shared.weight
+    assert untied.model.decoder.embed_tokens.weight is untied.model.shared.weight
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_resized_embeddings_keep_what_was_learned(is_tied, tmp_path):
+    model = tiny_model(tiny_config(tie_word_embeddings=is_tied, logits_bias=True))
+    batch = tiny_batch(model.config)
+    before = model(**batch).logits
+    model.resize_token_embeddings(45)
+    assert model.config.vocab_size == 45
+    after = model(**batch).logits
+    torch.testing.assert_close(after[..., :40], before)
+    new_ids = batch["input_ids"].masked_fill(batch["input_ids"] == batch["input_ids"][0, 0], 44)
+    assert torch.isfinite(model(input_ids=new_ids, labels=new_ids).loss)
+    model.save_pretrained(tmp_path)
+    loaded = HfAttnForConditionalGeneration.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**batch).logits, after)
+    assert (loaded.lm_head.weight is loaded.model.shared.weight) == is_tied
+
+
+def test_inputs_embeds_are_what_the_embedding_gives():
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    embeds = model.get_input_embeddings()(batch["input_ids"])
+    from_embeds = model(inputs_embeds=embeds, attention_mask=batch["attention_mask"], labels=batch["labels"])
+    torch.testing.assert_close(from_embeds.logits, model(**batch).logits)
+
+
+def test_ids_outside_the_vocabulary():
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+
+    def replaced(name, value):
+        ids = batch[name].clone()
+        ids[0, 0] = value
+        return {**batch, name: ids}
+
+    with pytest.raises(ValueError, match=r"`labels` must hold ids in \[0, `vocab_size` = 40\), or -100 .*got 40"):
+        model(**replaced("labels", 40))
+    with pytest.raises(ValueError, match=r"`labels` must hold ids .*got -1\. .*resize_token_embeddings"):
+        model(**replaced("labels", -1))
+    with pytest.raises(ValueError, match=r"`input_ids` must hold ids in \[0, `vocab_size` = 40\), got 41"):
+        model(**replaced("input_ids", 41))
+    with pytest.raises(ValueError, match="`decoder_input_ids` must hold ids"):
+        model(input_ids=batch["input_ids"], decoder_input_ids=torch.tensor([[40]] * 3))
+
+
+def test_empty_and_missing_inputs():
+    model = tiny_model()
+    empty = torch.zeros(2, 0, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"`input_ids` must hold at least one token a row, got .*\(2, 0\)"):
+        model(input_ids=empty, labels=torch.tensor([[4], [5]]))
+    with pytest.raises(ValueError, match="Pass exactly one of `input_ids` and `inputs_embeds`"):
+        model(labels=torch.tensor([[4], [5]]))
+    with pytest.raises(ValueError, match="Without `input_ids` there is nothing for the decoder to read"):
+        tiny_model(model_class=HfAttnModel)(inputs_embeds=torch.zeros(1, 2, 16))
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_a_source_of_padding_alone_is_finite(name):
+    model = tiny_model(tiny_config(**MATRIX[name]))
+    batch = tiny_batch(model.config)
+    batch["attention_mask"][1] = 0
+    outputs = model(**batch)
+    outputs.loss.backward()
+    assert torch.isfinite(outputs.logits).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+    without = {key: value[[0, 2]] for key, value in batch.items()}
+    torch.testing.assert_close(model(**without).logits, outputs.logits[[0, 2]], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["flash_attention_2", "kernels-community/flash-attn2"])
+def test_flash_attention_cannot_bias_scores(backend):
+    for scheme in ("relative_bias", "alibi"):
+        model = tiny_model(tiny_config(position_embedding_type=scheme))
+        with pytest.raises(ValueError, match="cannot add the bias of `position_embedding_type` = '" + scheme):
+            model.set_attn_implementation(backend)
+
+
+def test_a_checkpoint_of_other_shapes_is_refused(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "model.encoder.layers.0.mixer.q_proj.weight"
+    weights[name] = weights[name][:8]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RuntimeError, match="mismatch"):
+        HfAttnForConditionalGeneration.from_pretrained(tmp_path)
+
+
+def test_fresh_weights_are_drawn_as_documented():
+    torch.manual_seed(0)
+    config = tiny_config(d_model=128, vocab_size=1000, encoder_ffn_dim=256, decoder_ffn_dim=256)
+    model = HfAttnForConditionalGeneration(config)
+    assert model.model.shared.weight.std().item() == pytest.approx(128**-0.5, rel=0.02)
+    assert (model.model.shared.weight[config.pad_token_id] == 0).all()
+    weight = model.model.encoder.layers[0].feed_forward.fc1.weight
+    assert weight.abs().max().item() == pytest.approx((6 / (128 + 256)) ** 0.5, rel=0.01)
+    assert (model.model.encoder.layers[0].mixer.q_proj.bias == 0).all()
+    # A sensible first loss: near that of the uniform distribution.
+    batch = tiny_batch(config)
+    assert model.eval()(**batch).loss.item() == pytest.approx(torch.log(torch.tensor(1000.0)).item(), abs=1.5)

@@ -251,17 +251,17 @@ def _number(value: Any) -> Any:
     return value
 
 
-def longest_target(train: Dataset | IterableDataset | None, arguments: DataArguments) -> int:
-    """Tokens of the longest target in the tokenized training split, or the limit where it cannot be counted."""
-    if not isinstance(train, Dataset):
-        return arguments.max_target_length
-    return int(source_target_lengths(train)[:, 1].max())
+def longest_target(train: Dataset | IterableDataset | None, arguments: DataArguments) -> int | None:
+    """Tokens of the longest target in a tokenized training split; the limit where it is streamed; else `None`."""
+    if isinstance(train, Dataset):
+        return int(source_target_lengths(train)[:, 1].max())
+    return None if train is None else arguments.max_target_length
 
 
 def set_generation(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    target_length: int,
+    target_length: int | None,
     num_beams: int,
     target_lang: str | None = None,
 ) -> None:
@@ -272,13 +272,15 @@ def set_generation(
         model: Its `generation_config` is changed.
         tokenizer: Gives the ids of the special tokens, and the language token of multilingual models.
         target_length: Tokens of the longest target in training, the end included; half as many again may be generated.
+            `None`, without training, leaves the limits of the checkpoint.
         num_beams: Beams of `generate` without arguments.
         target_lang: Language that generation is forced into where the tokenizer has a token for it.
     """
     config = model.generation_config
-    # The start token counts; `max_new_tokens` would meet the `max_length` that the trainer fills in.
-    config.max_length = math.ceil(1.5 * target_length) + 1
-    config.max_new_tokens = None
+    if target_length is not None:
+        # The start token counts; `max_new_tokens` would meet the `max_length` that the trainer fills in.
+        config.max_length = math.ceil(1.5 * target_length) + 1
+        config.max_new_tokens = None
     config.num_beams = num_beams
     config.early_stopping = num_beams > 1
     config.use_cache = True

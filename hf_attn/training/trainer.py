@@ -128,14 +128,23 @@ class RecipeTrainer(Seq2SeqTrainer):
         if self.args.average_checkpoints:
             self.accelerator.wait_for_everyone()
             load_weights(self.model, average_checkpoints(self.args.output_dir, self.args.average_checkpoints))
-        # Autocast ends with the training: scores are those of the saved weights in their own precision.
-        self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        self.model_wrapped = self.model
+        self._leave_autocast()
         self.save_model()
         self.save_state()
         if not isinstance(self._useful_tokens, torch.Tensor):
             return {}
         return metrics | {"train_tokens_per_second": self.useful_tokens_per_second(metrics["train_runtime"])}
+
+    def _leave_autocast(self) -> None:
+        """Give the model its own forward back, which mixed precision had replaced for the training."""
+        model = self.accelerator.unwrap_model(self.model)
+        own_forward = model.__dict__.pop("_original_forward", None)
+        if own_forward is not None:
+            del model.forward
+            if model.forward != own_forward:
+                model.forward = own_forward
+        model._is_accelerate_prepared = False
+        self.model_wrapped = self.model
 
     def predict_texts(self, rows: SortedRows, metric_key_prefix: str) -> tuple[list[str], dict[str, float]]:
         """
@@ -155,11 +164,21 @@ class RecipeTrainer(Seq2SeqTrainer):
         return rows.texts(output.predictions, self.processing_class), output.metrics
 
     def evaluation_loop(self, *arguments: Any, **keywords: Any) -> EvalLoopOutput:
-        """The parent's loop; it fills the generation config with defaults, which are not to be saved."""
+        """
+        The parent's loop; outside training in the precision of the weights, so that scores are those of what is saved.
+
+        The parent fills the generation config with defaults; they are dropped again.
+        """
         model = unwrap_peft_model(self.accelerator.unwrap_model(self.model))
-        own, model.generation_config = model.generation_config, copy.deepcopy(model.generation_config)
+        own_config, model.generation_config = model.generation_config, copy.deepcopy(model.generation_config)
+        has_autocast = self.accelerator.native_amp
+        was_prepared = getattr(self.model, "_is_accelerate_prepared", False)
+        self.accelerator.native_amp = has_autocast and self.is_in_train
         output = super().evaluation_loop(*arguments, **keywords)
-        model.generation_config = own
+        self.accelerator.native_amp = has_autocast
+        # Prepared for an evaluation is not prepared for training: that brings autocast and several processes.
+        self.model._is_accelerate_prepared = was_prepared
+        model.generation_config = own_config
         return output
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:

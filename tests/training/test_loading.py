@@ -152,6 +152,8 @@ def test_generation_fits_the_training_data(tokenizer, training):
     # Half as many tokens again as the longest target, and the start.
     assert (config.max_length, config.num_beams, config.eos_token_id) == (15, 4, 2)
     assert config.use_cache
+    set_generation(model, tokenizer, None, num_beams=1)
+    assert (config.max_length, config.num_beams) == (15, 1)
 
 
 def test_splits_that_are_not_scored_are_not_kept(tmp_path):
@@ -166,7 +168,7 @@ def test_splits_that_are_not_scored_are_not_kept(tmp_path):
     }
     prediction = RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, do_predict=True)
     assert list(read_splits(data, prediction)) == ["test"]
-    assert longest_target(None, data) == 128
+    assert longest_target(None, data) is None
 
 
 def test_only_the_training_split_is_streamed(tmp_path):

@@ -23,6 +23,7 @@ from hf_attn import (
 )
 from hf_attn.configuration_hf_attn import LAYER_TYPES
 from tests.utils import (
+    CROPPABLE_LAYER_TYPES,
     MATRIX,
     all_combinations,
     can_crop,
@@ -165,6 +166,42 @@ def test_generation_with_a_cache_equals_generation_without(config):
         assert torch.equal(*generated), name
         assert generated[0].shape[0] == 3 * strategy.get("num_return_sequences", 1)
     assert len(strategies) == 4
+
+
+@torch.no_grad()
+def test_generation_returns_what_it_is_asked_for(config):
+    model = tiny_model(config)
+    batch = tiny_batch(config)
+    source = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    asked = {"output_attentions": True, "output_hidden_states": True, "output_scores": True, "output_logits": True}
+    for num_beams in (1, 2):
+        settings = {"num_beams": num_beams, "max_new_tokens": 5, "min_new_tokens": 5}
+        outputs = model.generate(**source, **settings, **asked, return_dict_in_generate=True)
+        assert torch.equal(outputs.sequences, model.generate(**source, **settings))
+        assert len(outputs.scores) == len(outputs.logits) == len(outputs.decoder_hidden_states) == 5
+        assert [len(states) for states in outputs.decoder_hidden_states] == [1 + config.decoder_layers] * 5
+        assert len(outputs.encoder_attentions) == sum(has_attention(config, "encoder"))
+        num_cross = 0 if config.cross_attention_type == "none" else config.decoder_layers
+        assert [len(maps) for maps in outputs.cross_attentions] == [num_cross] * 5
+        for maps in outputs.cross_attentions:
+            for weights in maps:
+                assert weights.shape == (3 * num_beams, config.decoder_attention_heads, 1, 7)
+        # A state holds no single token, so linear attention has a map of the first step alone.
+        lasting = sum(name in CROPPABLE_LAYER_TYPES for name in config.decoder_layer_types)
+        first = sum(has_attention(config, "decoder"))
+        assert [len(maps) for maps in outputs.decoder_attentions] == [first] + [lasting] * 4
+
+
+@torch.no_grad()
+def test_generation_from_embeddings_and_from_encoder_outputs(config):
+    model = tiny_model(config)
+    batch = tiny_batch(config)
+    settings = {"attention_mask": batch["attention_mask"], "num_beams": 2, "max_new_tokens": 6}
+    expected = model.generate(batch["input_ids"], **settings)
+    embeds = model.get_input_embeddings()(batch["input_ids"])
+    assert torch.equal(model.generate(inputs_embeds=embeds, **settings), expected)
+    encoder_outputs = model.get_encoder()(batch["input_ids"], attention_mask=batch["attention_mask"])
+    assert torch.equal(model.generate(encoder_outputs=encoder_outputs, **settings), expected)
 
 
 @torch.no_grad()

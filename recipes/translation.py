@@ -9,7 +9,6 @@ The last line runs recipes/configs/quickstart.yaml. Every field of the dataclass
 of `Seq2SeqTrainingArguments` included, is a flag and a key of the YAML file.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from hf_attn.training import (
     log_to_terminal,
     longest_target,
     parse_arguments,
+    published_bleu,
     read_splits,
     resume_or_refuse,
     score_table,
@@ -48,8 +48,6 @@ from hf_attn.training import (
     write_results,
 )
 
-
-logger = logging.getLogger("hf_attn.recipes")
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "quickstart.yaml"
 
@@ -190,15 +188,6 @@ def training_texts(splits: Mapping[str, Dataset], task: TranslationArguments) ->
         )
     yield from texts_of(splits["train"], task.source_lang, "source")
     yield from texts_of(splits["train"], task.target_lang, "target")
-
-
-def published_bleu(predictions: Sequence[str], references: Sequence[str], language: str) -> dict[str, float]:
-    """BLEU on lower-cased text in Moses' tokenisation, the protocol of most papers on Multi30k."""
-    try:
-        return {"bleu_tok_lc": bleu(predictions, references, tokenize=f"moses-{language}", lowercase=True)["bleu"]}
-    except ImportError as error:
-        logger.warning(f"No `predict_bleu_tok_lc`: {error}")
-        return {}
 
 
 if __name__ == "__main__":

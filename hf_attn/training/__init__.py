@@ -3,7 +3,7 @@
 
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
 from .averaging import average_checkpoints
-from .evaluation import SortedRows
+from .evaluation import SortedRows, published_bleu
 from .loading import (
     build_config,
     load_model,
@@ -49,6 +49,7 @@ __all__ = [
     "longest_target",
     "parse_arguments",
     "parse_overrides",
+    "published_bleu",
     "read_splits",
     "resume_or_refuse",
     "score_table",

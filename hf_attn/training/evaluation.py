@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Rows in an order that is fast to generate from, and generated text back in the order of the rows."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,6 +9,10 @@ from datasets import Dataset
 from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from ..data import source_target_lengths
+from ..metrics import bleu
+
+
+logger = logging.getLogger(__name__)
 
 
 class SortedRows:
@@ -46,3 +51,12 @@ class SortedRows:
     ) -> Callable[[EvalPrediction], dict[str, float]]:
         """`compute_metrics` of a trainer from a score of the generated texts in the order of the rows."""
         return lambda prediction: score(self.texts(prediction.predictions, tokenizer))
+
+
+def published_bleu(predictions: Sequence[str], references: Sequence[str], language: str) -> dict[str, float]:
+    """BLEU on lower-cased text in Moses' tokenisation, the protocol of most papers on Multi30k."""
+    try:
+        return {"bleu_tok_lc": bleu(predictions, references, tokenize=f"moses-{language}", lowercase=True)["bleu"]}
+    except ImportError as error:
+        logger.warning(f"No `predict_bleu_tok_lc`: {error}")
+        return {}

@@ -5,7 +5,16 @@ import json
 
 from huggingface_hub import ModelCard
 
-from hf_attn.training import format_table, usage_lines, write_model_card, write_predictions, write_results
+from hf_attn.training import (
+    evaluation,
+    format_table,
+    published_bleu,
+    score_table,
+    usage_lines,
+    write_model_card,
+    write_predictions,
+    write_results,
+)
 from tests.utils import tiny_model
 
 
@@ -46,3 +55,22 @@ def test_model_card(tmp_path):
     for text in ("| predict_bleu | 41.02 |", "| seed     | `3`   |", "1,000 source and target tokens a second"):
         assert text in card.text
     assert "predict_runtime" not in card.text
+
+
+def test_scores_before_and_after_stand_side_by_side():
+    metrics = {"before_bleu": 10.0, "predict_bleu": 20.0, "predict_copy_source_bleu": 1.0, "predict_chrf": 30.0}
+    table = score_table(metrics, ["bleu", "chrf", "formality_share"])
+    assert [line.split("|")[1:4] for line in table.splitlines()[2:]] == [
+        [" copy of the source ", " 1.00  ", "       "],
+        [" before training    ", " 10.00 ", "       "],
+        [" trained            ", " 20.00 ", " 30.00 "],
+    ]
+
+
+def test_published_bleu_is_left_out_where_its_tokenizer_is_not_installed(monkeypatch, caplog):
+    def without_sacremoses(*arguments, **keywords):
+        raise ImportError("`tokenize='moses-de'` needs the package sacremoses")
+
+    monkeypatch.setattr(evaluation, "bleu", without_sacremoses)
+    assert published_bleu(["ein Hund"], ["ein Hund"], "de") == {}
+    assert "No `predict_bleu_tok_lc`: `tokenize='moses-de'` needs the package sacremoses" in caplog.text

@@ -137,6 +137,7 @@ def test_scores_after_training_are_those_of_the_saved_weights(tmp_path, tokenize
         data_collator=DataCollatorForSeq2Seq(tokenizer),
         processing_class=tokenizer,
     )
+    trainer.model.generation_config.max_length = 8
     own_forward = trainer.model.forward
     trainer.predict_texts(SortedRows(rows), "before")
     assert trainer.model.forward == own_forward

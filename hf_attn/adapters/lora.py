@@ -4,7 +4,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_for_kbit_training
@@ -15,6 +15,7 @@ from transformers.utils import is_bitsandbytes_available
 
 
 BASE_FILE = "base_fingerprint.json"
+FINGERPRINT_ATTRIBUTE = "base_fingerprint"
 MERGED_FOLDER = "merged"
 ALL_LINEAR = "all-linear"
 
@@ -56,11 +57,11 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments) -> PeftModel:
         use_dora=arguments.use_dora,
     )
     adapted = get_peft_model(model, config)
-    adapted.base_fingerprint = fingerprint
+    setattr(adapted, FINGERPRINT_ATTRIBUTE, fingerprint)
     return adapted
 
 
-def check_targets(model: nn.Module, lora_targets: list[str] | str | None) -> None:
+def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) -> None:
     """
     Refuse targets that PEFT would adapt wrongly or not at all.
 
@@ -139,7 +140,7 @@ def base_fingerprint(model: PreTrainedModel) -> dict[str, str | list[int]]:
         `model_type`, the `shape` of the embedding, and the sha256 of its values in bfloat16. Adapters and 4-bit
         loading leave the embedding as it is.
     """
-    weight = model.get_input_embeddings().weight.detach()
+    weight = cast(torch.Tensor, model.get_input_embeddings().weight).detach()
     values = weight.to(device="cpu", dtype=torch.bfloat16).contiguous().view(torch.int16).numpy()
     return {
         "model_type": model.config.model_type,
@@ -160,8 +161,9 @@ def finish_adapter(
         adapter_dir: Where the adapter was saved.
         merge: Also write the merged model to `merged` inside `adapter_dir`.
     """
-    model.generation_config.save_pretrained(adapter_dir)
-    text = json.dumps(model.base_fingerprint, indent=2) + "\n"
+    base = cast(Any, model).get_base_model()
+    base.generation_config.save_pretrained(adapter_dir)
+    text = json.dumps(getattr(model, FINGERPRINT_ATTRIBUTE), indent=2) + "\n"
     (Path(adapter_dir) / BASE_FILE).write_text(text, encoding="utf-8")
     if merge:
         save_merged(model, tokenizer, Path(adapter_dir) / MERGED_FOLDER)

@@ -134,7 +134,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
     Without `do_train`, `do_eval` and `do_predict` a recipe does all three, as far as there is data.
     """
 
-    bf16: bool | None = field(
+    bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
         metadata={"help": "Train in bfloat16 autocast. Without it: where the hardware computes in bfloat16."},
     )
@@ -167,7 +167,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         if self.bf16 and not has_accelerator():
             self.use_cpu = True
         if self.early_stopping_patience is not None:
-            self._prepare_early_stopping()
+            self._prepare_early_stopping(self.early_stopping_patience)
         super().__post_init__()
         if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
             raise ValueError(f"`tokens_per_batch` must be at least 1, got {self.tokens_per_batch}.")
@@ -177,9 +177,9 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             self.generation_num_beams = self.num_beams
         self._check_averaging()
 
-    def _prepare_early_stopping(self) -> None:
-        if self.early_stopping_patience < 1:
-            raise ValueError(f"`early_stopping_patience` must be at least 1, got {self.early_stopping_patience}.")
+    def _prepare_early_stopping(self, patience: int) -> None:
+        if patience < 1:
+            raise ValueError(f"`early_stopping_patience` must be at least 1, got {patience}.")
         if self.eval_strategy == "no":
             raise ValueError(
                 "`early_stopping_patience` compares evaluations during training, got `eval_strategy`='no'. Set it to "
@@ -188,7 +188,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         if self.average_checkpoints:
             raise ValueError(
                 "`early_stopping_patience` keeps the best checkpoint, `average_checkpoints` averages the last ones; "
-                f"choose one, got {self.early_stopping_patience} and {self.average_checkpoints}."
+                f"choose one, got {patience} and {self.average_checkpoints}."
             )
         if self.metric_for_best_model is None:
             self.metric_for_best_model = "bleu"

@@ -2,6 +2,7 @@
 """Averages the weights of the last checkpoints of a run."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -65,7 +66,7 @@ def load_weights(model: PreTrainedModel | PeftModel, weights: dict[str, torch.Te
         ValueError: A tensor has no place in the model, or the model has one that is neither given nor tied.
     """
     if isinstance(model, PeftModel):
-        unexpected = set_peft_model_state_dict(model, weights).unexpected_keys
+        unexpected = cast(Any, set_peft_model_state_dict(model, weights)).unexpected_keys
         missing: set[str] = set()
     else:
         result = model.load_state_dict(weights, strict=False)

@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -30,7 +31,7 @@ class SortedRows:
         self._order = np.argsort(-source_target_lengths(split)[:, 0], kind="stable")
         self.dataset = split.select(self._order)
 
-    def texts(self, token_ids: np.ndarray, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    def texts(self, token_ids: Any, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """
         One line of text a row, in the order of the split before it was sorted.
 

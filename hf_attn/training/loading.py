@@ -116,7 +116,7 @@ def load_model(
 
             options["quantization_config"] = four_bit_config()
         model, loading = AutoModelForSeq2SeqLM.from_pretrained(
-            arguments.model_name_or_path,
+            str(arguments.model_name_or_path),
             attn_implementation=attention,
             trust_remote_code=arguments.trust_remote_code,
             output_loading_info=True,
@@ -179,7 +179,7 @@ def build_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) 
     }
     if tokenizer.bos_token_id is not None:
         values["bos_token_id"] = tokenizer.bos_token_id
-    name = arguments.model_config
+    name = str(arguments.model_config)
     if name in PRESETS:
         values["decoder_start_token_id"] = tokenizer.eos_token_id
         return HfAttnConfig.from_preset(name, **values, **_without(overrides, values))

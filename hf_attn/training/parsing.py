@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import yaml
 from transformers import HfArgumentParser
@@ -45,13 +45,13 @@ def parse_arguments(
         FileNotFoundError: The config does not exist.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _Parser(dataclass_types, description=description, allow_abbrev=False)
+    parser = _Parser(cast(Any, dataclass_types), description=description, allow_abbrev=False)
     parser.add_argument("--config", help="YAML file with any of the flags below as keys.")
     known = {field.name for dataclass_type in dataclass_types for field in dataclasses.fields(dataclass_type)}
     names = {argument.lstrip("-").split("=")[0].replace("-", "_") for argument in arguments if argument[:2] == "--"}
     config, arguments = _split_config(arguments)
     if config is None and default_config is not None and not names & _CHOOSES_A_RUN:
-        config = default_config
+        config = str(default_config)
     if config is not None:
         arguments = _flags_of_file(Path(config), known) + arguments
     namespace, unknown = parser.parse_known_args(arguments)

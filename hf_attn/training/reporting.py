@@ -84,7 +84,8 @@ def write_attention(
         logger.warning(f"No attention picture: {type(model).__name__} returned no cross-attention.")
         return
     source_tokens, target_tokens = (
-        [tokenizer.decode([token]).strip() for token in batch[name][0].tolist()] for name in ("input_ids", "labels")
+        [str(tokenizer.decode([token])).strip() for token in batch[name][0].tolist()]
+        for name in ("input_ids", "labels")
     )
     figure = attention_map(maps[-1][0].float().mean(0), source_tokens, target_tokens)
     save_figure(figure, Path(output_dir) / PLOTS_FOLDER / "attention.png")

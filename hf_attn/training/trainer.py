@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, PreTrainedModel, Seq2SeqTrainer
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput, seed_worker, unwrap_peft_model
 from transformers.utils import logging
 
 from ..data import BatchEpochCallback, LengthBucketBatchSampler, source_target_lengths
+from .arguments import RecipeTrainingArguments
 from .averaging import average_checkpoints, load_weights
 from .evaluation import SortedRows
 from .hardware import keep_freed_memory
@@ -33,6 +34,10 @@ class RecipeTrainer(Seq2SeqTrainer):
     - Useful tokens, source and target without padding, are counted; `useful_tokens_per_second` leaves out the time of
       evaluations.
     """
+
+    args: RecipeTrainingArguments
+    model: PreTrainedModel
+    processing_class: PreTrainedTokenizerBase
 
     def __init__(self, *arguments: Any, **keywords: Any):
         super().__init__(*arguments, **keywords)
@@ -62,7 +67,7 @@ class RecipeTrainer(Seq2SeqTrainer):
             )
         dataset = self._remove_unused_columns(self.train_dataset, description="training")
         sampler = LengthBucketBatchSampler(
-            source_target_lengths(dataset),
+            source_target_lengths(dataset).tolist(),
             self.args.tokens_per_batch,
             num_processes=self.accelerator.num_processes,
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
@@ -95,7 +100,7 @@ class RecipeTrainer(Seq2SeqTrainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """The parent's loss; the mean of a model that ignores `num_items_in_batch` becomes its share of the update."""
-        labels = inputs.get("labels")
+        labels = inputs["labels"]
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         # The parent's label smoothing divides by `num_items_in_batch` itself.
         if self._weights_the_loss and self.label_smoother is None and num_items_in_batch is not None:
@@ -127,7 +132,7 @@ class RecipeTrainer(Seq2SeqTrainer):
         metrics = self.train(resume_from_checkpoint=checkpoint).metrics
         if self.args.average_checkpoints:
             self.accelerator.wait_for_everyone()
-            load_weights(self.model, average_checkpoints(self.args.output_dir, self.args.average_checkpoints))
+            load_weights(self.model, average_checkpoints(str(self.args.output_dir), self.args.average_checkpoints))
         self._leave_autocast()
         self.save_model()
         self.save_state()
@@ -161,7 +166,7 @@ class RecipeTrainer(Seq2SeqTrainer):
         during_training, self.compute_metrics = self.compute_metrics, None
         output = self.predict(rows.dataset, metric_key_prefix=metric_key_prefix, num_beams=self.args.num_beams)
         self.compute_metrics = during_training
-        return rows.texts(output.predictions, self.processing_class), output.metrics
+        return rows.texts(output.predictions, self.processing_class), output.metrics or {}
 
     def evaluation_loop(self, *arguments: Any, **keywords: Any) -> EvalLoopOutput:
         """
@@ -177,7 +182,7 @@ class RecipeTrainer(Seq2SeqTrainer):
         output = super().evaluation_loop(*arguments, **keywords)
         self.accelerator.native_amp = has_autocast
         # Prepared for an evaluation is not prepared for training: that brings autocast and several processes.
-        self.model._is_accelerate_prepared = was_prepared
+        self.model.__dict__["_is_accelerate_prepared"] = was_prepared
         model.generation_config = own_config
         return output
 

@@ -503,7 +503,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
                 f"tokens, and the state of `{'`, `'.join(sorted(stateful))}` layers holds no past to return to. "
                 "Generate without them, or use `full_attention` or `sliding_attention` in the decoder."
             )
-        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)
+        super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)  # type: ignore[misc]
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -42,10 +43,19 @@ class FeedForward(nn.Module):
         activation_function (`str`): A name in `ACT2FN`.
         gated, bias (`bool`): Whether there is a gate, and biases.
         dropout (`float`): Probability, of the inner activations.
+
+    Raises:
+        ValueError: `activation_function` is not in `ACT2FN`.
     """
 
     def __init__(self, d_model: int, ffn_dim: int, activation_function: str, gated: bool, bias: bool, dropout: float):
         super().__init__()
+        if activation_function not in ACT2FN:
+            nearest = difflib.get_close_matches(activation_function, ACT2FN, n=1)
+            hint = f" (did you mean `{nearest[0]}`?)" if nearest else ""
+            raise ValueError(
+                f"`activation_function` must be one of {', '.join(sorted(ACT2FN))}, got {activation_function!r}{hint}."
+            )
         self.fc1 = nn.Linear(d_model, ffn_dim, bias=bias)
         self.gate = nn.Linear(d_model, ffn_dim, bias=bias) if gated else None
         self.fc2 = nn.Linear(ffn_dim, d_model, bias=bias)

@@ -217,3 +217,10 @@ def test_fresh_weights_are_drawn_as_documented():
     # A sensible first loss: near that of the uniform distribution.
     batch = tiny_batch(config)
     assert model.eval()(**batch).loss.item() == pytest.approx(torch.log(torch.tensor(1000.0)).item(), abs=1.5)
+
+
+def test_unknown_activation_is_refused_with_the_nearest():
+    with pytest.raises(
+        ValueError, match=r"`activation_function` must be one of .*, got 'geluu' \(did you mean `gelu`\?\)"
+    ):
+        HfAttnForConditionalGeneration(tiny_config(activation_function="geluu"))

@@ -26,16 +26,38 @@ class NoPositions(nn.Module):
         head_dim (`int`): Width of a head.
         max_positions (`int`): Longest sequence, in tokens, for the schemes that keep a table.
         bidirectional (`bool`): Keys may come after the query (an encoder).
-        options (`dict`): Further numbers: `rope_theta`, `num_buckets`, `max_distance`.
+        rope_theta (`float`): Base of the rotary wavelengths.
+        num_buckets, max_distance (`int`): Of T5's bias: buckets of distances, and the distance, in tokens, from which
+            all share one.
     """
 
-    #: Longest sequence in tokens, `None` where there is no limit.
-    max_positions: int | None = None
+    #: The scheme keeps a table, so that sequences have a longest length.
+    has_table = False
 
     def __init__(
-        self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options
+        self,
+        *,
+        d_model: int,
+        num_heads: int,
+        head_dim: int,
+        max_positions: int,
+        bidirectional: bool,
+        rope_theta: float,
+        num_buckets: int,
+        max_distance: int,
     ):
         super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.bidirectional = bidirectional
+        self.rope_theta = rope_theta
+        self.num_buckets = num_buckets
+        self.max_distance = max_distance
+        self.max_positions = max_positions if self.has_table else None
+        self.add_parameters(d_model, max_positions)
+
+    def add_parameters(self, d_model: int, max_positions: int) -> None:
+        """Creates the scheme's table or weights, where it has some."""
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor | None:
         """Embeddings of `position_ids` (rows, length), to be added to the tokens': (rows, length, d_model)."""
@@ -59,11 +81,9 @@ class SinusoidalPositions(NoPositions):
     """Fixed sinusoids (Vaswani et al. 2017, section 3.5), sines in the first half of the channels, cosines in the
     second, as Marian lays them out."""
 
-    def __init__(
-        self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options
-    ):
-        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
-        self.max_positions = max_positions
+    has_table = True
+
+    def add_parameters(self, d_model: int, max_positions: int) -> None:
         self.table = nn.Buffer(sinusoids(max_positions, d_model), persistent=False)
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
@@ -73,11 +93,9 @@ class SinusoidalPositions(NoPositions):
 class LearnedPositions(NoPositions):
     """A learned vector a position (Gehring et al. 2017, section 3.1)."""
 
-    def __init__(
-        self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options
-    ):
-        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
-        self.max_positions = max_positions
+    has_table = True
+
+    def add_parameters(self, d_model: int, max_positions: int) -> None:
         self.embedding = nn.Embedding(max_positions, d_model)
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
@@ -86,20 +104,6 @@ class LearnedPositions(NoPositions):
 
 class RotaryPositions(NoPositions):
     """Rotary positions (Su et al. 2021, section 3.2.2, equation 15), the two halves of a head paired."""
-
-    def __init__(
-        self,
-        d_model: int,
-        num_heads: int,
-        head_dim: int,
-        max_positions: int,
-        bidirectional: bool,
-        rope_theta: float,
-        **options,
-    ):
-        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
-        self.head_dim = head_dim
-        self.rope_theta = rope_theta
 
     def rotations(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         channels = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=position_ids.device)
@@ -112,22 +116,8 @@ class RotaryPositions(NoPositions):
 class RelativeBias(NoPositions):
     """T5's learned bias, one a head and bucket of distances (Raffel et al. 2020, section 2.1)."""
 
-    def __init__(
-        self,
-        d_model: int,
-        num_heads: int,
-        head_dim: int,
-        max_positions: int,
-        bidirectional: bool,
-        num_buckets: int,
-        max_distance: int,
-        **options,
-    ):
-        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
-        self.bidirectional = bidirectional
-        self.num_buckets = num_buckets
-        self.max_distance = max_distance
-        self.embedding = nn.Embedding(num_buckets, num_heads)
+    def add_parameters(self, d_model: int, max_positions: int) -> None:
+        self.embedding = nn.Embedding(self.num_buckets, self.num_heads)
 
     def score_bias(self, relative_positions: torch.Tensor) -> torch.Tensor:
         return self.embedding(self.buckets(relative_positions)).movedim(-1, 0).float()
@@ -149,12 +139,6 @@ class RelativeBias(NoPositions):
 
 class AlibiPositions(NoPositions):
     """A fixed penalty linear in the distance, its slope geometric in the head (Press et al. 2022, section 3)."""
-
-    def __init__(
-        self, d_model: int, num_heads: int, head_dim: int, max_positions: int, bidirectional: bool, **options
-    ):
-        super().__init__(d_model, num_heads, head_dim, max_positions, bidirectional)
-        self.num_heads = num_heads
 
     def score_bias(self, relative_positions: torch.Tensor) -> torch.Tensor:
         heads = torch.arange(1, self.num_heads + 1, dtype=torch.float32, device=relative_positions.device)

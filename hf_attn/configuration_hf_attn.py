@@ -187,7 +187,8 @@ class HfAttnConfig(PreTrainedConfig):
         activation_function (`str`, defaults to `"relu"`): A name in `transformers.activations.ACT2FN`.
         gated_ffn (`bool`, defaults to `False`): Gated linear units in the feed-forward (Shazeer 2020).
         use_bias (`bool`, defaults to `True`): Biases in projections.
-        scale_attention (`bool`, defaults to `True`): Divide scaled dot-product scores by sqrt(head_dim); T5 does not.
+        scale_attention (`bool`, defaults to `True`): Divide scores that are products (all but `additive`) by
+            sqrt(head_dim); T5 and Luong et al. do not.
         scale_embedding (`bool`, defaults to `True`): Multiply embeddings by sqrt(d_model).
         tie_word_embeddings (`bool`, defaults to `True`): The output projection is the embedding.
         logits_bias (`bool`, defaults to `False`): A bias in the output projection (Marian).

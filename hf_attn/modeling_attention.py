@@ -123,7 +123,7 @@ class Attention(nn.Module):
         self.is_causal = is_causal
         self.layer_idx = layer_idx
         self.dropout = config.attention_dropout
-        # CODEPATH: T5 leaves its scores unscaled.
+        # CODEPATH: T5 and Luong et al. leave their scores unscaled.
         self.scaling = self.head_dim**-0.5 if config.scale_attention else 1.0
         self.add_score_parameters()
         self.v_proj = self.heads_projection(num_key_value_heads)
@@ -295,11 +295,12 @@ class GeneralAttention(Attention):
     The score h_t^T W h_s (Luong et al. 2015, section 3.1, "general"), multi-head where there are several.
 
     `k_proj` is W, so that the source is projected once a sequence; the query is the hidden state itself. Values and
-    output are projected as in `Attention`, `out_proj` in the place of W_c (equation 5).
+    output are projected as in `Attention`, `out_proj` in the place of W_c (equation 5). `scale_attention` divides by
+    sqrt(head_dim), which the paper does not: with normed hidden states the softmax saturates otherwise, and training
+    gets stuck.
     """
 
     def add_score_parameters(self) -> None:
-        self.scaling = 1.0
         self.k_proj = self.heads_projection(self.num_key_value_heads)
 
     def query_states(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -307,10 +308,10 @@ class GeneralAttention(Attention):
 
 
 class DotAttention(GeneralAttention):
-    """The score h_t^T h_s (Luong et al. 2015, section 3.1, "dot"): no parameters in the score."""
+    """The score h_t^T h_s (Luong et al. 2015, section 3.1, "dot"): no parameters in it. Scaled as in "general"."""
 
     def add_score_parameters(self) -> None:
-        self.scaling = 1.0
+        """Adds none."""
 
     def key_states(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.split_heads(hidden_states)

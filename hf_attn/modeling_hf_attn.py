@@ -39,7 +39,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES, HfAttnConfig
 from .modeling_attention import AdditiveAttention, Attention, eager_config
 from .modeling_cache import adapt_cache, build_cache
-from .modeling_layers import HfAttnLayer, build_norm, mechanism
+from .modeling_layers import HfAttnLayer, build_norm, dropout, mechanism
 from .modeling_loss import IGNORE_INDEX, chunked_sequence_loss, sequence_loss
 from .modeling_positions import SinusoidalPositions, sinusoids
 from .modeling_recurrent import RecurrentMixer
@@ -225,7 +225,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
             hidden_states = hidden_states + position_embeddings.to(hidden_states.dtype)
         if self.layernorm_embedding is not None:
             hidden_states = self.layernorm_embedding(hidden_states)
-        hidden_states = nn.functional.dropout(hidden_states, p=self.dropout, training=self.training)
+        hidden_states = dropout(hidden_states, p=self.dropout, training=self.training)
         return hidden_states, self.positions.rotations(position_ids)
 
     def own_masks(

@@ -34,6 +34,27 @@ def build_norm(config: HfAttnConfig) -> nn.Module:
     return getattr(nn, NORM_TYPES[config.norm_type])(config.d_model, eps=config.layer_norm_eps)
 
 
+def dropout(inputs: torch.Tensor, p: float, training: bool) -> torch.Tensor:
+    """
+    `torch.nn.functional.dropout`; on CPU about four times as fast, by drawing 16 random bits a number.
+
+    Args:
+        inputs (`torch.Tensor`): Any shape.
+        p (`float`): Probability of a zero; on CPU rounded to a multiple of 2**-16.
+        training (`bool`): False: `inputs` are returned as they are.
+
+    Returns:
+        `torch.Tensor`: As `inputs`; what is kept is scaled so that the mean stays.
+    """
+    if inputs.device.type != "cpu" or not training or not 0 < p < 1 or torch.compiler.is_compiling():
+        return nn.functional.dropout(inputs, p=p, training=training)
+    numbers_a_draw = 4
+    draws = torch.empty(-(-inputs.numel() // numbers_a_draw), dtype=torch.int64).random_(-(2**63), None)
+    bits = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape)
+    dropped = round(p * 2**16)
+    return inputs * (bits >= dropped - 2**15).to(inputs.dtype).mul_(2**16 / (2**16 - dropped))
+
+
 class FeedForward(nn.Module):
     """
     fc2(activation(fc1(x))) (Vaswani et al. 2017, equation 2); gated: fc2(activation(gate(x)) * fc1(x)) (Shazeer 2020).
@@ -65,7 +86,7 @@ class FeedForward(nn.Module):
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         inner = self.fc1(hidden_states)
         inner = self.activation(inner) if self.gate is None else self.activation(self.gate(hidden_states)) * inner
-        return self.fc2(nn.functional.dropout(inner, p=self.dropout, training=self.training))
+        return self.fc2(dropout(inner, p=self.dropout, training=self.training))
 
 
 class HfAttnLayer(GradientCheckpointingLayer):
@@ -170,6 +191,6 @@ class HfAttnLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         """`hidden_states` plus what `branch` makes of them, the norm before the branch or after the sum."""
         inputs = norm(hidden_states) if norm is not None and self.norm_first else hidden_states
-        outputs = nn.functional.dropout(branch(inputs), p=self.dropout, training=self.training)
+        outputs = dropout(branch(inputs), p=self.dropout, training=self.training)
         hidden_states = hidden_states + outputs
         return norm(hidden_states) if norm is not None and not self.norm_first else hidden_states

@@ -94,44 +94,57 @@ def divide_by_items(
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
+    """
+    The sum over rows of logsumexp(z) - (1 - s) z[target] - s mean(z), with z the row's logits and s the smoothing.
+
+    Its gradient by z is softmax(z) - (1 - s) onehot(target) - s / vocab_size. The last term is the same in every
+    column, so smoothing is done in products with the mean of the weights, and rows are masked in the narrow factors:
+    what is as large as the logits is passed over as rarely as can be.
+    """
+
     @staticmethod
     def forward(ctx, hidden_states, weight, bias, labels, label_smoothing, dtype):
-        vocab_size = weight.shape[0]
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        inputs, projection = hidden_states.to(dtype), weight.to(dtype)
+        vocab_size = weight.shape[0]
         precise = torch.promote_types(dtype, torch.float32)
-        total = torch.zeros((), dtype=precise, device=weight.device)
+        inputs, projection = hidden_states.to(dtype), weight.to(dtype)
+        is_target = (labels != IGNORE_INDEX)[:, None].to(precise)
+        masked_inputs = inputs * is_target.to(dtype)
+        mean_weight = weight.mean(dim=0, dtype=precise)
+        mean_logits = (masked_inputs.to(precise) @ mean_weight).sum()
+        if bias is not None:
+            mean_logits += bias.mean(dtype=precise) * is_target.sum()
+        total = -label_smoothing * mean_logits
         grad_hidden = torch.empty_like(inputs) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=precise) if needs_weight else None
         grad_bias = torch.zeros_like(bias, dtype=precise) if needs_bias else None
-        for rows in torch.arange(len(labels), device="cpu").split(max(1, CHUNK_NUMBERS // vocab_size)):
-            chunk = slice(int(rows[0]), int(rows[-1]) + 1)
+        for start in range(0, len(labels), chunk_rows := max(1, CHUNK_NUMBERS // vocab_size)):
+            chunk = slice(start, start + chunk_rows)
             logits = (inputs[chunk] @ projection.T).to(precise)
             if bias is not None:
                 logits += bias
-            is_target = (labels[chunk] != IGNORE_INDEX)[:, None].to(precise)
             targets = labels[chunk].clamp(min=0)[:, None]
-            target_logits = logits.gather(1, targets) * (1 - label_smoothing)
-            if label_smoothing:
-                target_logits += logits.mean(dim=1, keepdim=True) * label_smoothing
+            target_logits = logits.gather(1, targets)
             largest = logits.amax(dim=1, keepdim=True)
-            probabilities = logits.sub_(largest).exp_()
-            norms = probabilities.sum(dim=1, keepdim=True)
-            total += ((norms.log() + largest - target_logits) * is_target).sum()
+            probabilities = torch.softmax(logits, dim=1)
+            log_norms = largest - probabilities.amax(dim=1, keepdim=True).log()
+            total += ((log_norms - (1 - label_smoothing) * target_logits) * is_target[chunk]).sum()
             if not (needs_hidden or needs_weight or needs_bias):
                 continue
-            # d loss / d logits = probabilities - smoothed targets, 0 where ignored.
-            probabilities.mul_(is_target / norms)
-            if label_smoothing:
-                probabilities.sub_(is_target * (label_smoothing / vocab_size))
-            probabilities.scatter_add_(1, targets, is_target * -(1 - label_smoothing))
+            probabilities.scatter_add_(1, targets, torch.full_like(target_logits, label_smoothing - 1))
+            if grad_bias is not None:
+                grad_bias += is_target[chunk, 0] @ probabilities
             grad_logits = probabilities.to(dtype)
             if grad_hidden is not None:
-                grad_hidden[chunk] = grad_logits @ projection
+                torch.mm(grad_logits, projection, out=grad_hidden[chunk])
             if grad_weight is not None:
-                grad_weight += grad_logits.T @ inputs[chunk]
-            if grad_bias is not None:
-                grad_bias += probabilities.sum(dim=0)
+                grad_weight += grad_logits.T @ masked_inputs[chunk]
+        if grad_hidden is not None:
+            grad_hidden = (grad_hidden - label_smoothing * mean_weight.to(dtype)) * is_target.to(dtype)
+        if grad_weight is not None:
+            grad_weight -= masked_inputs.sum(dim=0, dtype=precise) * (label_smoothing / vocab_size)
+        if grad_bias is not None:
+            grad_bias -= is_target.sum() * (label_smoothing / vocab_size)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = hidden_states.dtype, weight.dtype, None if bias is None else bias.dtype
         return total

@@ -21,12 +21,8 @@ from hf_attn.modeling_layers import mechanism
 from tests.utils import tiny_config
 
 
-def scaled_dot_product_score(module, query, key, head):
-    return query @ key / math.sqrt(module.head_dim)
-
-
-def plain_score(module, query, key, head):
-    return query @ key
+def product_score(module, query, key, head):
+    return query @ key / (math.sqrt(module.head_dim) if module.config.scale_attention else 1)
 
 
 def additive_score(module, query, key, head):
@@ -35,10 +31,10 @@ def additive_score(module, query, key, head):
 
 # How queries and keys come from the hidden states, and the score of one of each.
 REFERENCES = {
-    "scaled_dot_product": ("q_proj", "k_proj", scaled_dot_product_score),
+    "scaled_dot_product": ("q_proj", "k_proj", product_score),
     "additive": ("q_proj", "k_proj", additive_score),
-    "dot": (None, None, plain_score),
-    "general": (None, "k_proj", plain_score),
+    "dot": (None, None, product_score),
+    "general": (None, "k_proj", product_score),
 }
 
 
@@ -98,12 +94,13 @@ def gradients(output, module, *inputs):
 
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])
 @pytest.mark.parametrize("heads", [(1, 1), (4, 4), (4, 2)], ids=["one", "many", "grouped"])
+@pytest.mark.parametrize("is_scaled", [True, False], ids=["scaled", "unscaled"])
 @pytest.mark.parametrize("kind", REFERENCES)
-def test_cross_attention_is_the_formula(kind, heads, backend):
+def test_cross_attention_is_the_formula(kind, is_scaled, heads, backend):
     if kind == "dot" and heads == (4, 2):
         heads = (2, 2)  # without a key projection there is nothing to group
     attention_class = mechanism(CROSS_ATTENTION_TYPES[kind])
-    config, module = build(attention_class, *heads, cross_attention_type=kind)
+    config, module = build(attention_class, *heads, cross_attention_type=kind, scale_attention=is_scaled)
     config._attn_implementation = backend
     hidden_states = torch.randn(2, 3, 16, requires_grad=True)
     source = torch.randn(2, 4, 16, requires_grad=True)
@@ -116,7 +113,10 @@ def test_cross_attention_is_the_formula(kind, heads, backend):
     if weights is not None:
         torch.testing.assert_close(weights, expected_weights)
     torch.testing.assert_close(
-        gradients(output, module, hidden_states, source), gradients(expected, module, hidden_states, source)
+        gradients(output, module, hidden_states, source),
+        gradients(expected, module, hidden_states, source),
+        rtol=1e-5,
+        atol=3e-5,
     )
 
 

@@ -3,8 +3,8 @@
 
     python recipes/data/make_qamr.py ../shared/data/qa_extractive/qamr
 
-The training split is whole. Validation and test are the questions on some and on some other sentences of the validation
-split, so that no sentence stands in two splits.
+The training split is whole. Validation and test are the questions on some and on some other sentences of the
+validation split, so that no sentence stands in two splits.
 """
 
 import argparse

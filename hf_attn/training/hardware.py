@@ -2,6 +2,7 @@
 """Which settings are fast on this machine."""
 
 import ctypes
+import os
 
 import torch
 from transformers.utils import logging
@@ -51,6 +52,8 @@ def choose_attention(attn_implementation: str | None, use_cpu: bool) -> str | No
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BELOW_BYTES = 1 << 30
 
+_KEPT_KERNELS = 20000
+
 
 def keep_freed_memory() -> bool:
     """
@@ -66,3 +69,13 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return all(mallopt(parameter, _KEEP_BELOW_BYTES) for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+
+
+def keep_kernels() -> None:
+    """
+    Let oneDNN keep the kernels that it makes for each shape of a matrix product, where the user did not say how many.
+
+    Batches by a token budget have hundreds of shapes, each with some twenty products; of oneDNN's default of 1024
+    kernels every one would be gone when its shape comes again. Has no effect after the first product on CPU.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))

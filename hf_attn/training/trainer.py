@@ -17,7 +17,7 @@ from ..data import BatchEpochCallback, LengthBucketBatchSampler, source_target_l
 from .arguments import RecipeTrainingArguments
 from .averaging import average_checkpoints, load_weights
 from .evaluation import SortedRows
-from .hardware import keep_freed_memory
+from .hardware import keep_freed_memory, keep_kernels
 
 
 logger = logging.get_logger(__name__)
@@ -45,6 +45,7 @@ class RecipeTrainer(Seq2SeqTrainer):
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
         if self.args.device.type == "cpu":
             keep_freed_memory()
+            keep_kernels()
         self._useful_tokens: torch.Tensor | int = 0
         self._evaluation_seconds = 0.0
         own_model = unwrap_peft_model(self.accelerator.unwrap_model(self.model))
@@ -172,10 +173,14 @@ class RecipeTrainer(Seq2SeqTrainer):
         """
         The parent's loop; outside training in the precision of the weights, so that scores are those of what is saved.
 
-        The parent fills the generation config with defaults; they are dropped again.
+        The parent pads to `max_length`, the default of 20 where only `max_new_tokens` is set, and leaves that default in
+        the generation config, where the two would contradict each other: a copy with one `max_length` serves it.
         """
         model = unwrap_peft_model(self.accelerator.unwrap_model(self.model))
         own_config, model.generation_config = model.generation_config, copy.deepcopy(model.generation_config)
+        if own_config.max_new_tokens is not None:
+            model.generation_config.max_length = own_config.max_new_tokens + 1
+            model.generation_config.max_new_tokens = None
         has_autocast = self.accelerator.native_amp
         was_prepared = getattr(self.model, "_is_accelerate_prepared", False)
         self.accelerator.native_amp = has_autocast and self.is_in_train

@@ -36,7 +36,8 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments) -> PeftModel:
     Freeze a model and put a LoRA adapter on it (Hu et al. 2021; DoRA: Liu et al. 2024).
 
     Args:
-        model: A seq2seq model; in 4 bits it is prepared for training first.
+        model: A seq2seq model, or one with a span head, which is trained whole; in 4 bits it is prepared for training
+            first.
         arguments: Rank, scale, dropout, targets, and whether to use DoRA.
 
     Raises:
@@ -49,7 +50,7 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments) -> PeftModel:
     if arguments.load_in_4bit:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
-        task_type=TaskType.SEQ_2_SEQ_LM,
+        task_type=TaskType.SEQ_2_SEQ_LM if model.can_generate() else TaskType.QUESTION_ANS,
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
@@ -162,7 +163,8 @@ def finish_adapter(
         merge: Also write the merged model to `merged` inside `adapter_dir`.
     """
     base = cast(Any, model).get_base_model()
-    base.generation_config.save_pretrained(adapter_dir)
+    if base.can_generate():
+        base.generation_config.save_pretrained(adapter_dir)
     text = json.dumps(getattr(model, FINGERPRINT_ATTRIBUTE), indent=2) + "\n"
     (Path(adapter_dir) / BASE_FILE).write_text(text, encoding="utf-8")
     if merge:

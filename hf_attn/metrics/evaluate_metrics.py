@@ -1,36 +1,92 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""BLEU and chrF as `evaluate.Metric`s: made directly, without `evaluate.load` and so without the network.
+"""The scores as `evaluate.Metric`s: made directly, without `evaluate.load` and so without the network.
 
-They collect batches (`add_batch`), work over several processes (`num_process`, `process_id`, `experiment_id`) and go
-into `evaluate.combine`. Keyword arguments of `compute` are those of the functions they call.
+They collect batches (`add_batch`), work over several processes (`num_process`, `process_id`, `experiment_id`; process
+0 gets the result, the others `None`; a process may have no rows) and go into `evaluate.combine`. Keyword arguments of
+`compute` are those of the functions they call.
 """
 
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import evaluate
-from datasets import Features, Sequence, Value
+from datasets import Features, Value
+from datasets import Sequence as ListOf
 
-from .rows import check_sentences
-from .translation import bleu, chrf
+from .question_answering import squad, squad_v2
+from .rows import check_same_number, check_sentences, reference_rows
+from .summarization import rouge
+from .translation import bleu, chrf, ter
 
 
-_INPUTS = """
+_TEXT_INPUTS = """
 Args:
     predictions: one detokenised string a row.
     references: one string a row, or one list of strings a row.
 """
+_SQUAD_INPUTS = """
+Args:
+    predictions: `{"id": ..., "prediction_text": ...}` a row.
+    references: `{"id": ..., "answers": {"text": [...]}}` a row; they are matched with the predictions by id.
+"""
+_SQUAD_V2_INPUTS = """
+Args:
+    predictions: `{"id": ..., "prediction_text": ..., "no_answer_probability": ...}` a row; the last may be left out
+        of all rows.
+    references: `{"id": ..., "answers": {"text": [...]}}` a row; they are matched with the predictions by id.
+"""
 
 
-class _TextMetric(evaluate.Metric):
-    """Predictions and references as text, one or several references a row."""
+class _RowMetric(evaluate.Metric):
+    """What all have in common: rows are checked when they come, and nothing is left on disk when scoring fails."""
 
-    _features = (
-        Features({"predictions": Value("string"), "references": Value("string")}),
-        Features({"predictions": Value("string"), "references": Sequence(Value("string"))}),
-    )
+    def _rows(self, predictions: Any, references: Any) -> tuple[list, list]:
+        """The rows in the form of the metric's features, checked."""
+        raise NotImplementedError
 
     def add_batch(self, *, predictions=None, references=None, **kwargs):
-        """Adds rows; like `evaluate.Metric.add_batch`, but says so when there are none."""
+        """Adds rows; like `evaluate.Metric.add_batch`, but says what is wrong with which row."""
+        has_rows = predictions is not None and len(predictions) > 0
+        if not has_rows and self.num_process == 1:
+            raise ValueError("`predictions` must hold at least one row, got 0: there is nothing to score")
+        if has_rows:
+            check_same_number("predictions", predictions, "references", references if references is not None else ())
+            predictions, references = self._rows(predictions, references)
+        super().add_batch(predictions=predictions or [], references=references or [], **kwargs)
+
+    def add(self, *, prediction=None, reference=None, **kwargs):
+        """Adds one row."""
+        self.add_batch(predictions=[prediction], references=[reference], **kwargs)
+
+    def compute(self, *, predictions=None, references=None, **kwargs):
+        """Scores the rows given here or before; like `evaluate.Metric.compute`."""
+        if self.num_process > 1 and self.writer is None and predictions is None:
+            predictions, references = [], []
+        try:
+            return super().compute(predictions=predictions, references=references, **kwargs)
+        except Exception:
+            self._drop_rows()
+            raise
+
+    def _drop_rows(self) -> None:
+        """Removes the collected rows and gives their locks back."""
+        self.writer = self.data = None
+        for lock, path in reversed(list(zip(self.filelocks or [], self.file_paths or [], strict=True))):
+            if os.path.exists(path):
+                os.remove(path)
+            lock.release()
+        self.filelocks = self.file_paths = None
+
+
+class _TextMetric(_RowMetric):
+    """Predictions and references as text, one or several references a row."""
+
+    _features = Features({"predictions": Value("string"), "references": ListOf(Value("string"))})
+
+    def _rows(self, predictions: Any, references: Any) -> tuple[list, list]:
         check_sentences("predictions", predictions)
-        super().add_batch(predictions=predictions, references=references, **kwargs)
+        return list(predictions), reference_rows("references", references)
 
 
 class SacreBleu(_TextMetric):
@@ -40,12 +96,12 @@ class SacreBleu(_TextMetric):
         return evaluate.MetricInfo(
             description="Corpus BLEU by sacreBLEU (Post 2018), with its signature.",
             citation="Post 2018, A Call for Clarity in Reporting BLEU Scores, https://aclanthology.org/W18-6319",
-            inputs_description=_INPUTS,
-            features=list(self._features),
+            inputs_description=_TEXT_INPUTS,
+            features=self._features,
         )
 
-    def _compute(self, predictions, references, tokenize: str = "13a", lowercase: bool = False) -> dict:
-        return bleu(predictions, references, tokenize=tokenize, lowercase=lowercase)
+    def _compute(self, predictions, references, **options) -> dict:
+        return bleu(predictions, references, **options)
 
 
 class Chrf(_TextMetric):
@@ -55,9 +111,129 @@ class Chrf(_TextMetric):
         return evaluate.MetricInfo(
             description="Corpus chrF by sacreBLEU (Popović 2015), with its signature.",
             citation="Popović 2015, chrF: character n-gram F-score, https://aclanthology.org/W15-3049",
-            inputs_description=_INPUTS,
-            features=list(self._features),
+            inputs_description=_TEXT_INPUTS,
+            features=self._features,
         )
 
-    def _compute(self, predictions, references, word_order: int = 0) -> dict:
-        return chrf(predictions, references, word_order=word_order)
+    def _compute(self, predictions, references, **options) -> dict:
+        return chrf(predictions, references, **options)
+
+
+class Ter(_TextMetric):
+    """`hf_attn.metrics.ter` as a metric; `compute` takes its `normalized`, `no_punct` and `case_sensitive`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Translation edit rate by sacreBLEU (Snover et al. 2006), with its signature.",
+            citation="Snover et al. 2006, A Study of Translation Edit Rate, https://aclanthology.org/2006.amta-papers.25",
+            inputs_description=_TEXT_INPUTS,
+            features=self._features,
+        )
+
+    def _compute(self, predictions, references, **options) -> dict:
+        return ter(predictions, references, **options)
+
+
+class Rouge(_TextMetric):
+    """`hf_attn.metrics.rouge` as a metric; `compute` takes its `use_stemmer`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Mean F-scores of ROUGE-1, -2, -L and -Lsum by rouge-score; the best reference of each row.",
+            citation="Lin 2004, ROUGE: A Package for Automatic Evaluation, https://aclanthology.org/W04-1013",
+            inputs_description=_TEXT_INPUTS,
+            features=self._features,
+        )
+
+    def _compute(self, predictions, references, **options) -> dict:
+        return rouge(predictions, references, **options)
+
+
+class _AnswerMetric(_RowMetric):
+    """Predictions and references as objects with an id."""
+
+    _features = Features(
+        {
+            "predictions": {
+                "id": Value("string"),
+                "prediction_text": Value("string"),
+                "no_answer_probability": Value("float64"),
+            },
+            "references": {"id": Value("string"), "answers": ListOf(Value("string"))},
+        }
+    )
+
+    def _rows(self, predictions: Any, references: Any) -> tuple[list, list]:
+        _check_objects("predictions", predictions, ("id", "prediction_text"))
+        _check_objects("references", references, ("id", "answers"))
+        check_sentences("predictions", [row["prediction_text"] for row in predictions])
+        answers = [
+            row["answers"]["text"] if isinstance(row["answers"], Mapping) else row["answers"] for row in references
+        ]
+        texts = reference_rows("references", answers, may_be_empty=True)
+        return (
+            [{"no_answer_probability": None, **row, "id": str(row["id"])} for row in predictions],
+            [{"id": str(row["id"]), "answers": row_texts} for row, row_texts in zip(references, texts, strict=True)],
+        )
+
+
+class Squad(_AnswerMetric):
+    """`hf_attn.metrics.squad` as a metric, over rows with an id."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Exact match and F1 by the rules of SQuAD 1.1.",
+            citation="Rajpurkar et al. 2016, SQuAD: 100,000+ Questions, https://aclanthology.org/D16-1264",
+            inputs_description=_SQUAD_INPUTS,
+            features=self._features,
+        )
+
+    def _compute(self, predictions, references) -> dict:
+        matched, answers = _matched_by_id(predictions, references)
+        return squad([row["prediction_text"] for row in matched], answers)
+
+
+class SquadV2(_AnswerMetric):
+    """`hf_attn.metrics.squad_v2` as a metric, over rows with an id; `compute` takes its `no_answer_threshold`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Exact match and F1 by the rules of SQuAD 2.0, also of rows with and without an answer.",
+            citation="Rajpurkar, Jia and Liang 2018, Know What You Don't Know, https://aclanthology.org/P18-2124",
+            inputs_description=_SQUAD_V2_INPUTS,
+            features=self._features,
+        )
+
+    def _compute(self, predictions, references, **options) -> dict:
+        matched, answers = _matched_by_id(predictions, references)
+        probabilities = [row["no_answer_probability"] for row in matched]
+        is_given = any(probability is not None for probability in probabilities)
+        texts = [row["prediction_text"] for row in matched]
+        return squad_v2(texts, answers, probabilities if is_given else None, **options)
+
+
+def _check_objects(name: str, rows: Sequence[Any], fields: Sequence[str]) -> None:
+    quoted = " and ".join(f"`{field}`" for field in fields)
+    for index, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"`{name}` must hold objects with {quoted}, row {index} is {row!r}")
+        if any(field not in row for field in fields):
+            raise ValueError(f"`{name}` must hold objects with {quoted}, row {index} has {sorted(row)}")
+
+
+def _matched_by_id(
+    predictions: Sequence[dict[str, Any]], references: Sequence[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[list[str]]]:
+    """Predictions in the order of the references, and the answers of these."""
+    by_id = {row["id"]: row for row in predictions}
+    ids = [row["id"] for row in references]
+    for name, given in (("predictions", [row["id"] for row in predictions]), ("references", ids)):
+        if len(set(given)) < len(given):
+            twice = next(row_id for row_id in given if given.count(row_id) > 1)
+            raise ValueError(f"`{name}` must hold each id once, {twice!r} occurs more than once")
+    missing = [row_id for row_id in ids if row_id not in by_id]
+    if missing:
+        raise ValueError(
+            f"`predictions` must hold each id of `references`, {len(missing)} are missing, the first is {missing[0]!r}"
+        )
+    return [by_id[row_id] for row_id in ids], [row["answers"] for row in references]

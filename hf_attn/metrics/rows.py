@@ -24,6 +24,31 @@ def check_sentences(name: str, sentences: Sequence[str]) -> None:
             raise TypeError(f"`{name}` must hold strings, row {index} is {sentence!r} ({type(sentence).__name__})")
 
 
+def reference_rows(
+    name: str, references: Sequence[str] | Sequence[Sequence[str]], *, may_be_empty: bool = False
+) -> list[list[str]]:
+    """References as one list of strings a row.
+
+    Args:
+        name: The argument's name, for the message.
+        references: One string a row, or one list of strings a row.
+        may_be_empty: Take rows without any reference.
+
+    Raises:
+        TypeError: `references` is one string, or a row is neither a string nor a list of strings.
+        ValueError: A row has no reference, unless `may_be_empty`.
+    """
+    if isinstance(references, str):
+        raise TypeError(f"`{name}` must be a sequence, one entry a row, got a single string: put it in a list")
+    rows: list[Sequence[str]] = [[row] if isinstance(row, str) else row for row in references]
+    for index, row in enumerate(rows):
+        if not isinstance(row, (list, tuple)) or not all(isinstance(reference, str) for reference in row):
+            raise TypeError(f"`{name}` must hold strings, or lists of strings, row {index} is {row!r}")
+        if not row and not may_be_empty:
+            raise ValueError(f"`{name}` must hold at least one reference in each row, row {index} has none")
+    return [list(row) for row in rows]
+
+
 def check_same_number(name: str, values: Sequence, other_name: str, other_values: Sequence) -> None:
     """Refuse two sequences of different lengths.
 

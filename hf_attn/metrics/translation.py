@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""BLEU and chrF as pure functions on strings.
+"""BLEU, chrF and TER as pure functions on strings, and their row statistics for intervals and comparisons.
 
 Two BLEU protocols are in use for the corpora that the recipes train on, and their numbers must not be mixed:
 
@@ -16,9 +16,11 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sacrebleu.metrics import BLEU, CHRF
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF, TER
 
-from .rows import check_same_number, check_sentences
+from .rows import check_same_number, check_sentences, reference_rows
+from .significance import RowStatistics
 
 
 MOSES_PREFIX = "moses-"
@@ -53,30 +55,58 @@ def _moses_tokenizer(language: str) -> Callable[[str], str]:
     return lambda text: tokenizer.tokenize(normalizer.normalize(text), return_str=True)
 
 
-def _reference_rows(references: Sequence[str] | Sequence[Sequence[str]]) -> list[list[str]]:
-    """References as one list a row, checked: the same number, at least one, of strings in each."""
-    if isinstance(references, str):
-        raise TypeError("`references` must be a sequence, one entry a row, got a single string: put it in a list")
-    rows: list[Sequence[str]] = [[row] if isinstance(row, str) else row for row in references]
-    for index, row in enumerate(rows):
-        if not isinstance(row, (list, tuple)) or not all(isinstance(reference, str) for reference in row):
-            raise TypeError(f"`references` must hold strings, or lists of strings, row {index} is {row!r}")
-        if len(row) != len(rows[0]) or not row:
-            raise ValueError(
-                "`references` must hold the same number of references, at least one, in each row: "
-                f"row {index} has {len(row)}, row 0 has {len(rows[0])}"
-            )
-    return [list(row) for row in rows]
-
-
 def _checked(
     predictions: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]
 ) -> tuple[list[str], list[list[str]]]:
     """Predictions, and references as sacreBLEU takes them: one list of `num_rows` strings a reference stream."""
     check_sentences("predictions", predictions)
-    reference_rows = _reference_rows(references)
-    check_same_number("predictions", predictions, "references", reference_rows)
-    return list(predictions), [list(stream) for stream in zip(*reference_rows, strict=True)]
+    rows = reference_rows("references", references)
+    check_same_number("predictions", predictions, "references", rows)
+    for index, row in enumerate(rows):
+        if len(row) != len(rows[0]):
+            raise ValueError(
+                "`references` must hold the same number of references, at least one, in each row: "
+                f"row {index} has {len(row)}, row 0 has {len(rows[0])}"
+            )
+    return list(predictions), [list(stream) for stream in zip(*rows, strict=True)]
+
+
+def _bleu_metric(tokenize: str, lowercase: bool) -> tuple[BLEU, Callable[[str], str] | None]:
+    """sacreBLEU's metric, and what prepares each string for it, where sacreBLEU does not tokenise itself."""
+    if tokenize.startswith(MOSES_PREFIX) and tokenize != MOSES_PREFIX:
+        tokenize_moses = _moses_tokenizer(tokenize.removeprefix(MOSES_PREFIX))
+
+        def prepare(text: str) -> str:
+            return tokenize_moses(text.lower() if lowercase else text)
+
+        return BLEU(tokenize="none", lowercase=lowercase, smooth_method="none", force=True), prepare
+    if tokenize in BLEU.TOKENIZERS:
+        return BLEU(tokenize=tokenize, lowercase=lowercase), None
+    raise ValueError(
+        f"`tokenize` must be one of {', '.join(BLEU.TOKENIZERS)} or {MOSES_PREFIX}<language> such as "
+        f"{MOSES_PREFIX}de, got {tokenize!r}"
+    )
+
+
+def _bleu_inputs(
+    predictions: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    tokenize: str,
+    lowercase: bool,
+) -> tuple[BLEU, list[str], list[list[str]]]:
+    """sacreBLEU's metric and what it takes, checked and prepared."""
+    prediction_rows, reference_streams = _checked(predictions, references)
+    metric, prepare = _bleu_metric(tokenize, lowercase)
+    if prepare is not None:
+        prediction_rows = [prepare(text) for text in prediction_rows]
+        reference_streams = [[prepare(text) for text in stream] for stream in reference_streams]
+    return metric, prediction_rows, reference_streams
+
+
+def _row_statistics(metric: BLEU | CHRF | TER, predictions: list[str], streams: list[list[str]]) -> RowStatistics:
+    """The counts of each row that sacreBLEU's own paired tests add up."""
+    rows = np.array(metric._extract_corpus_statistics(predictions, streams), dtype=np.float64)
+    return RowStatistics(rows, lambda sums: metric._compute_score_from_stats(sums.tolist()).score)
 
 
 def bleu(
@@ -105,27 +135,10 @@ def bleu(
         ValueError: No rows, unequal numbers of predictions and references, or an unknown `tokenize`.
         ImportError: `tokenize` is a Moses one and sacremoses is not installed.
     """
-    prediction_rows, reference_streams = _checked(predictions, references)
-    is_moses = tokenize.startswith(MOSES_PREFIX) and tokenize != MOSES_PREFIX
-    if is_moses:
-        tokenize_moses = _moses_tokenizer(tokenize.removeprefix(MOSES_PREFIX))
-
-        def prepare(text: str) -> str:
-            return tokenize_moses(text.lower() if lowercase else text)
-
-        prediction_rows = [prepare(text) for text in prediction_rows]
-        reference_streams = [[prepare(text) for text in stream] for stream in reference_streams]
-        metric = BLEU(tokenize="none", lowercase=lowercase, smooth_method="none", force=True)
-    elif tokenize in BLEU.TOKENIZERS:
-        metric = BLEU(tokenize=tokenize, lowercase=lowercase)
-    else:
-        raise ValueError(
-            f"`tokenize` must be one of {', '.join(BLEU.TOKENIZERS)} or {MOSES_PREFIX}<language> such as "
-            f"{MOSES_PREFIX}de, got {tokenize!r}"
-        )
+    metric, prediction_rows, reference_streams = _bleu_inputs(predictions, references, tokenize, lowercase)
     score = metric.corpus_score(prediction_rows, reference_streams)
     signature = str(metric.get_signature())
-    if is_moses:
+    if tokenize.startswith(MOSES_PREFIX):
         signature = signature.replace("tok:none", f"tok:{tokenize}")
     return {
         "bleu": score.score,
@@ -161,6 +174,74 @@ def chrf(
     metric = CHRF(word_order=word_order)
     score = metric.corpus_score(prediction_rows, reference_streams)
     return {"chrf": score.score, "signature": str(metric.get_signature())}
+
+
+def ter(
+    predictions: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    normalized: bool = False,
+    no_punct: bool = False,
+    case_sensitive: bool = False,
+) -> dict[str, Any]:
+    """Translation edit rate (Snover et al. 2006) by sacreBLEU: edits and shifts over reference words; lower is better.
+
+    Of several references the one with the fewest edits counts; its length is the mean of their lengths.
+
+    Args:
+        predictions: One detokenised string a row.
+        references: One string a row, or one list of strings a row (several references, as many in each row).
+        normalized: Part punctuation from words first, as Tercom's `-N`.
+        no_punct: Drop punctuation first.
+        case_sensitive: Keep case; Tercom lower-cases.
+
+    Returns:
+        `ter` (0 and up; 100 is as many edits as reference words), `num_edits`, `reference_words` and `signature`.
+
+    Raises:
+        TypeError: A row is not a string; its index is given.
+        ValueError: No rows, or unequal numbers of predictions and references.
+    """
+    prediction_rows, reference_streams = _checked(predictions, references)
+    metric = TER(normalized=normalized, no_punct=no_punct, case_sensitive=case_sensitive)
+    score = metric.corpus_score(prediction_rows, reference_streams)
+    return {
+        "ter": score.score,
+        "num_edits": score.num_edits,
+        "reference_words": score.ref_length,
+        "signature": str(metric.get_signature()),
+    }
+
+
+def bleu_statistics(
+    predictions: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    tokenize: str = "13a",
+    lowercase: bool = False,
+) -> RowStatistics:
+    """The n-gram counts of each row that add up to `bleu`; arguments and errors as there."""
+    return _row_statistics(*_bleu_inputs(predictions, references, tokenize, lowercase))
+
+
+def chrf_statistics(
+    predictions: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]], *, word_order: int = 0
+) -> RowStatistics:
+    """The n-gram counts of each row that add up to `chrf`; arguments and errors as there."""
+    return _row_statistics(CHRF(word_order=word_order), *_checked(predictions, references))
+
+
+def ter_statistics(
+    predictions: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    *,
+    normalized: bool = False,
+    no_punct: bool = False,
+    case_sensitive: bool = False,
+) -> RowStatistics:
+    """Edits and reference words of each row, which add up to `ter`; arguments and errors as there."""
+    metric = TER(normalized=normalized, no_punct=no_punct, case_sensitive=case_sensitive)
+    return _row_statistics(metric, *_checked(predictions, references))
 
 
 def bleu_by_length(

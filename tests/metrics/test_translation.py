@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""BLEU and chrF: values against hand calculation, protocols, and the refusal of bad rows."""
+"""BLEU, chrF and TER: values against hand calculation, protocols, and the refusal of bad rows."""
 
 import gzip
 import json
@@ -9,7 +9,7 @@ import sys
 import pytest
 from sacrebleu import corpus_bleu, corpus_chrf
 
-from hf_attn.metrics import bleu, bleu_by_length, chrf
+from hf_attn.metrics import bleu, bleu_by_length, bleu_statistics, chrf, chrf_statistics, ter, ter_statistics
 from hf_attn.metrics.translation import _moses_tokenizer
 
 
@@ -87,7 +87,42 @@ def test_unknown_tokenisation_is_refused_with_the_choices(tokenize):
         bleu(PREDICTIONS, REFERENCES, tokenize=tokenize)
 
 
-@pytest.mark.parametrize("score", [bleu, chrf])
+def test_ter_counts_edits_and_shifts_over_reference_words():
+    # The example of Snover et al. 2006, section 2.1: one shift of two words, two substitutions, one insertion.
+    hypothesis = "THIS WEEK THE SAUDIS denied information published in the new york times"
+    reference = "SAUDI ARABIA denied THIS WEEK information published in the AMERICAN new york times"
+    score = ter([hypothesis], [reference])
+    assert (score["num_edits"], score["reference_words"]) == (4, 13)
+    assert score["ter"] == pytest.approx(100 * 4 / 13)
+    assert score["signature"].startswith("nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:")
+
+
+def test_ter_takes_the_reference_with_fewest_edits_and_the_mean_length():
+    score = ter(["a b c d"], [["a b c d x x", "a b c y"]])
+    assert score["ter"] == pytest.approx(100 * 1 / 5)
+    assert ter(["A b."], ["a b ."], normalized=True)["ter"] == 0
+    assert ter(["A b."], ["a b."], case_sensitive=True)["ter"] == 50
+    assert ter(["a, b."], ["a b"], no_punct=True)["ter"] == 0
+
+
+@pytest.mark.parametrize(
+    ("score", "statistics", "options"),
+    [
+        (bleu, bleu_statistics, {"tokenize": "char", "lowercase": True}),
+        (chrf, chrf_statistics, {"word_order": 2}),
+        (ter, ter_statistics, {"normalized": True, "case_sensitive": True}),
+    ],
+)
+def test_statistics_of_rows_add_up_to_the_score(score, statistics, options):
+    pairs = [[reference, reference.upper()] for reference in REFERENCES]
+    for given in ({}, options):
+        for references in (REFERENCES, pairs):
+            summed = statistics(PREDICTIONS, references, **given)
+            expected = score(PREDICTIONS, references, **given)[score.__name__]
+            assert summed.rows.shape[0] == 2 and summed.corpus_score() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("score", [bleu, bleu_statistics, chrf, ter])
 class TestBadRows:
     def test_no_rows(self, score):
         with pytest.raises(ValueError, match="`predictions` must hold at least one row, got 0"):

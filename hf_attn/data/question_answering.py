@@ -7,15 +7,16 @@ the names of the flags of transformers' `run_qa.py`.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from .readers import require_columns
+from .texts import check_texts, split_sentences
 
 
 QUESTION_COLUMNS = ("id", "context", "question")
@@ -42,23 +43,43 @@ class Span(NamedTuple):
     probability: float
 
 
-def check_questions(split: Dataset, name: str, needs_answers: bool = True) -> None:
-    """Checks that a split has the columns of a question-answering corpus, and an `id` of its own in each row.
+def check_ids(split: Dataset, name: str) -> None:
+    """Checks that each row has an `id` of its own, by which its answer is written down.
 
     Args:
         split: Rows before tokenization.
         name: What to call the split in the message, such as `validation`.
-        needs_answers: Whether there must be a column `answers`.
 
     Raises:
-        ValueError: A column is missing (those there are get listed), or two rows share an `id`.
+        ValueError: A column of `QUESTION_COLUMNS` is missing (those there are get listed), or two rows share an `id`.
     """
-    require_columns(split, name, [*QUESTION_COLUMNS, *(["answers"] if needs_answers else [])])
+    require_columns(split, name, QUESTION_COLUMNS)
     seen: dict[Any, int] = {}
     for row, row_id in enumerate(split["id"]):
         first = seen.setdefault(row_id, row)
         if first != row:
             raise ValueError(f"`id` must be unique in `{name}`, got {row_id!r} in rows {first} and {row}")
+
+
+def question_texts(split: Dataset | IterableDataset, with_answers: bool) -> Iterator[str]:
+    """Every question, context and, if wanted, answer of a training split, a context once, for a tokenizer.
+
+    Raises:
+        ValueError: As the preprocessors do.
+    """
+    seen: set[str] = set()
+    first = 0
+    for batch in split.iter(batch_size=1000):
+        num_rows = len(next(iter(batch.values())))
+        rows = _Rows(batch, range(first, first + num_rows))
+        first += num_rows
+        yield from rows.questions
+        for context in rows.contexts:
+            if context not in seen:
+                seen.add(context)
+                yield context
+        if with_answers:
+            yield from chain.from_iterable(map(rows.answer_texts, range(num_rows)))
 
 
 def span_preprocessor(
@@ -258,11 +279,9 @@ def choose_answers(spans: Sequence[Sequence[Span]], null_score_diff_threshold: f
 def overlap_sentence(question: str, context: str) -> str:
     """The sentence of a context that shares the most words with the question, the first of several; case ignored."""
     wanted = set(_words(question))
-    sentences = [sentence for sentence in _SENTENCE_END.split(context) if sentence.strip()]
-    return max(sentences, key=lambda sentence: len(wanted.intersection(_words(sentence))), default="").strip()
+    return max(split_sentences(context), key=lambda sentence: len(wanted.intersection(_words(sentence))), default="")
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+|\n+")
 _WORD = re.compile(r"\w+")
 
 
@@ -280,8 +299,10 @@ class _Rows:
         self._indices = indices
         self._ids = batch["id"]
         self._answers = batch.get("answers")
-        self.contexts = self._texts("context", batch["context"])
-        self.questions = [source_prefix + text.strip() for text in self._texts("question", batch["question"])]
+        for column in ("context", "question"):
+            check_texts(column, batch[column], self.place)
+        self.contexts = list(batch["context"])
+        self.questions = [source_prefix + question.strip() for question in batch["question"]]
 
     def number(self, position: int) -> int:
         """Number of a row in its split, or in the batch where the split is not known."""
@@ -290,16 +311,6 @@ class _Rows:
     def place(self, position: int) -> str:
         """What to call a row in a message."""
         return f"row {self.number(position)} (id {self._ids[position]!r})"
-
-    def _texts(self, column: str, texts: Sequence[Any]) -> list[str]:
-        for position, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise ValueError(
-                    f"`{column}` must be text, got {text!r} ({type(text).__name__}) in {self.place(position)}"
-                )
-            if not text.strip():
-                raise ValueError(f"`{column}` must not be empty, got {text!r} in {self.place(position)}")
-        return list(texts)
 
     def _answer_lists(self, position: int, *names: str) -> list[Any]:
         answers = {"text": [], "answer_start": []} if self._answers is None else self._answers[position]
@@ -314,11 +325,7 @@ class _Rows:
     def answer_texts(self, position: int) -> list[str]:
         """The answers of a row; empty where there is none."""
         (texts,) = self._answer_lists(position, "text")
-        for text in texts:
-            if not isinstance(text, str):
-                raise ValueError(
-                    f"`answers` must hold text, got {text!r} ({type(text).__name__}) in {self.place(position)}"
-                )
+        check_texts("answers", texts, lambda _: self.place(position), may_be_empty=True)
         return texts
 
     def answer_places(self, position: int) -> list[tuple[int, str]]:
@@ -331,7 +338,7 @@ class _Rows:
                 raise ValueError(f"`answer_start` must be whole numbers, got {start!r} in {self.place(position)}")
             if not text.strip():
                 raise ValueError(
-                    f"`answers` must not be blank, got {text!r} in {self.place(position)}; a question without an "
+                    f"`answers` must not be empty, got {text!r} in {self.place(position)}; a question without an "
                     "answer has empty lists"
                 )
             if start < 0 or context[start : start + len(text)] != text:

@@ -13,7 +13,7 @@ from hf_attn.data.question_answering import (
     Span,
     answer_preprocessor,
     best_spans,
-    check_questions,
+    check_ids,
     choose_answers,
     overlap_sentence,
     span_preprocessor,
@@ -194,7 +194,7 @@ def test_generative_rows():
 
 def test_overlap_sentence():
     context = 'Ada sings. Where? "Bob dances at home." Bob sings\nEve sleeps'
-    assert overlap_sentence("Where does Bob dance at home", context) == '"Bob dances at home.'
+    assert overlap_sentence("Where does Bob dance at home", context) == '"Bob dances at home."'
     assert overlap_sentence("who SLEEPS?", context) == "Eve sleeps"
     assert overlap_sentence("nothing", context) == "Ada sings."
 
@@ -209,20 +209,20 @@ FAULTS = {
         {"answers": {"text": ["one", "two"], "answer_start": [0, 0]}},
         "got 'two' at 0: 'one' stands there",
     ),
-    "blank": ({"answers": {"text": [" "], "answer_start": [3]}}, "`answers` must not be blank, got ' ' in row 0"),
+    "blank": ({"answers": {"text": [" "], "answer_start": [3]}}, "`answers` must not be empty, got ' ' in row 0"),
     "lists": (
         {"answers": {"text": ["one"], "answer_start": []}},
         "`answers` must hold the lists `text`, `answer_start` of one length, got",
     ),
     "form": ({"answers": ["one"]}, "`answers` must hold the lists `text`, got ['one'] in row 0 (id 'a')"),
-    "number": ({"answers": {"text": [7], "answer_start": [0]}}, "`answers` must hold text, got 7 (int) in row 0"),
+    "number": ({"answers": {"text": [7], "answer_start": [0]}}, "`answers` must be text, got 7 in row 0"),
     "place": (
         {"answers": {"text": ["one"], "answer_start": ["0"]}},
         "`answer_start` must be whole numbers, got '0' in row 0 (id 'a')",
     ),
-    "type": ({"context": 3}, "`context` must be text, got 3 (int) in row 0 (id 'a')"),
+    "type": ({"context": 3}, "`context` must be text, got 3 in row 0 (id 'a')"),
     "empty": ({"context": " \n"}, "`context` must not be empty, got ' \\n' in row 0 (id 'a')"),
-    "question": ({"question": None}, "`question` must be text, got None (NoneType) in row 0 (id 'a')"),
+    "question": ({"question": None}, "`question` must be text, got None in row 0 (id 'a')"),
     "long": (
         {"question": COUNT},
         "`max_seq_length` must hold the question and a part of the context, got 12: the question of row 0 (id 'a') "
@@ -248,16 +248,16 @@ def test_question_that_leaves_no_room_in_generative_mode():
 
 def test_columns_and_ids():
     split = Dataset.from_list([row(COUNT, "one"), row(COUNT, "two", row_id="b")])
-    check_questions(split, "test")
-    check_questions(split.remove_columns("answers"), "test", needs_answers=False)
+    check_ids(split, "test")
+    check_ids(split.remove_columns("answers"), "test")
     with pytest.raises(
-        ValueError, match="`test` must have the columns `answers`, got only `id`, `context`, `question`"
+        ValueError, match="`test` must have the columns `context`, got only `id`, `question`, `answers`"
     ):
-        check_questions(split.remove_columns("answers"), "test")
+        check_ids(split.remove_columns("context"), "test")
     with pytest.raises(ValueError, match="must have the columns `context`; it has only `id`, `question`, `answers`"):
         span_preprocessor(WORDS)(split.remove_columns("context")[:])
     with pytest.raises(ValueError, match="`id` must be unique in `test`, got 'a' in rows 0 and 2"):
-        check_questions(split.select([0, 1, 0]), "test")
+        check_ids(split.select([0, 1, 0]), "test")
 
 
 def test_slow_tokenizer():

@@ -1,0 +1,182 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""What the recipe for question answering needs to train a span head and to read answers off its logits."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import unwrap_peft_model
+from transformers.utils import ModelOutput
+
+from ..data.question_answering import Span, best_spans, choose_answers
+from .arguments import RecipeTrainingArguments
+from .evaluation import SortedRows
+from .reporting import usage_lines
+
+
+PREDICTIONS_FILE = "predictions.json"
+N_BEST_FILE = "nbest_predictions.json"
+
+
+def prepare_span_training(arguments: RecipeTrainingArguments) -> None:
+    """
+    Set the training arguments for a span head.
+
+    Raises:
+        ValueError: `label_smoothing_factor` is set, which a span head does not have.
+    """
+    if arguments.label_smoothing_factor:
+        raise ValueError(
+            "`label_smoothing_factor` is for generated text, got "
+            f"{arguments.label_smoothing_factor} with `mode` extractive. Leave it out."
+        )
+    arguments.predict_with_generate = False
+    # Not `start_positions` and `end_positions`: the trainer counts the items of `labels` for its loss.
+    arguments.label_names = ["labels"]
+
+
+def check_window(model: PreTrainedModel, max_seq_length: int) -> None:
+    """
+    Check that a window fits the model.
+
+    Raises:
+        ValueError: A window may have more tokens than the model has positions.
+    """
+    base = unwrap_peft_model(model)
+    positions = getattr(base.get_encoder(), "positions", None)
+    limit = positions.max_positions if positions is not None else getattr(base.config, "max_position_embeddings", None)
+    if limit is not None and max_seq_length > limit:
+        raise ValueError(
+            f"`max_seq_length` must keep within the {limit} positions of the model, got {max_seq_length}. Lower it: "
+            "a long context is then cut into more windows."
+        )
+
+
+class SpanRows(SortedRows):
+    """
+    A split cut into windows, the longest first; its texts are answers, read off the logits of the windows.
+
+    Args:
+        windows: What `span_preprocessor` makes of the split.
+        contexts: The context of each row of the split.
+        n_best_size, max_answer_length: As for `best_spans`.
+        null_score_diff_threshold: As for `choose_answers`; `None` where every question has an answer.
+
+    Attributes:
+        spans: The candidates of each row, the best first, that `texts` found when it was last called.
+    """
+
+    def __init__(
+        self,
+        windows: Dataset,
+        contexts: Sequence[str],
+        *,
+        n_best_size: int = 20,
+        max_answer_length: int = 30,
+        null_score_diff_threshold: float | None = None,
+    ):
+        super().__init__(windows)
+        self.spans: list[list[Span]] = []
+        self._contexts = list(contexts)
+        self._limits = {"n_best_size": n_best_size, "max_answer_length": max_answer_length}
+        self._null_score_diff_threshold = null_score_diff_threshold
+
+    def texts(self, token_ids: Any, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """
+        One answer a row of the split, in its order; "" where the context holds none.
+
+        Args:
+            token_ids: Not token ids here but the logits of `dataset`, start and end, each of shape
+                `(num_windows or more, length)`.
+            tokenizer: Not needed: answers are cut out of the contexts.
+        """
+        start_logits, end_logits = token_ids
+        threshold = self._null_score_diff_threshold
+        self.spans = best_spans(
+            start_logits,
+            end_logits,
+            self.dataset,
+            self._contexts,
+            with_null=threshold is not None,
+            **self._limits,
+        )
+        return choose_answers(self.spans, threshold or 0.0)
+
+
+def span_loss(
+    outputs: ModelOutput, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """
+    Cross-entropy of the first and the last token of the answer over the tokens of a window, in float32.
+
+    A trainer's `compute_loss_func`, for any model with a span head. It is the mean over `labels`, so that no split of
+    the same windows over accumulation steps and processes changes it.
+
+    Args:
+        outputs: `start_logits` and `end_logits`, each of shape `(batch_size, length)`.
+        labels: int64 of shape `(batch_size, 2)`: first and last token.
+        num_items_in_batch: Labels of the whole update, two a window; by default those here.
+    """
+    logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=1).float()
+    total = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+
+
+def start_and_end_logits(logits: Sequence[torch.Tensor], labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What of a model's outputs an evaluation keeps: a trainer's `preprocess_logits_for_metrics`."""
+    return logits[0], logits[1]
+
+
+def write_answers(
+    output_dir: str | Path, ids: Sequence[Any], answers: Sequence[str], spans: Sequence[Sequence[Span]] | None = None
+) -> None:
+    """
+    Write `predictions.json`, id to answer, and, where there are spans, `nbest_predictions.json`, id to candidates.
+
+    Args:
+        output_dir: Directory of the run.
+        ids: One a row.
+        answers: One a row.
+        spans: The candidates of each row, the best first; the fields of `Span` are the keys of the file.
+    """
+    contents: dict[str, dict[str, Any]] = {PREDICTIONS_FILE: dict(zip(map(str, ids), answers, strict=True))}
+    if spans is not None:
+        candidates = ([span._asdict() for span in row] for row in spans)
+        contents[N_BEST_FILE] = dict(zip(map(str, ids), candidates, strict=True))
+    for name, content in contents.items():
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (Path(output_dir) / name).write_text(text, encoding="utf-8")
+
+
+def question_usage_lines(
+    output_dir: str, base_model: str | None, question: str, *, context: str, is_extractive: bool
+) -> str:
+    """
+    The Python lines that load the result and ask it.
+
+    Args:
+        output_dir: Where the result lies.
+        base_model: The checkpoint under an adapter; `None` for a whole model.
+        question, context: An example.
+        is_extractive: Whether the model marks spans.
+    """
+    loading = usage_lines(output_dir, base_model, "").splitlines()[:-2]
+    lines = [
+        *loading,
+        f"question = {json.dumps(question, ensure_ascii=False)}",
+        f"context = {json.dumps(context, ensure_ascii=False)}",
+        'batch = tokenizer(question, context, truncation="only_second", return_tensors="pt")',
+    ]
+    if not is_extractive:
+        return "\n".join([*lines, "print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))"])
+    lines += [
+        "outputs = model(**batch)",
+        "first, last = outputs.start_logits.argmax(), outputs.end_logits.argmax()",
+        'print(tokenizer.decode(batch["input_ids"][0, first : last + 1]))',
+    ]
+    return "\n".join(lines).replace("AutoModelForSeq2SeqLM", "AutoModelForQuestionAnswering")

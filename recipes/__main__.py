@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 
-# Task to the module beside this file; its `main` takes the command line.
-RECIPES = {"translation": "translation"}
+# Modules beside this file; the `main` of each takes the command line.
+RECIPES = ("translation", "summarization", "question_answering", "pretrain")
 
 
 def main() -> None:
@@ -19,8 +19,8 @@ def main() -> None:
         hint = f" (did you mean {nearest[0]}?)" if nearest else ""
         sys.exit(f"The first word must be a task, one of {', '.join(RECIPES)}, got {task!r}{hint}.")
     # As if the recipe had been launched itself: its model card quotes the command.
-    sys.argv = [str(Path(sys.argv[0]) / f"{RECIPES[task]}.py"), *sys.argv[2:]]
-    importlib.import_module(RECIPES[task]).main(sys.argv[1:])
+    sys.argv = [str(Path(sys.argv[0]) / f"{task}.py"), *sys.argv[2:]]
+    importlib.import_module(task).main(sys.argv[1:])
 
 
 if __name__ == "__main__":

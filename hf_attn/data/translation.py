@@ -8,6 +8,8 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
+from .texts import check_texts, place_in_batch
+
 
 def translation_preprocessor(
     tokenizer: PreTrainedTokenizerBase,
@@ -66,9 +68,7 @@ def _list_lengths(column: Any) -> np.ndarray:
 def _sides(
     batch: Mapping[str, Sequence[Any]], source_lang: str, target_lang: str, indices: Sequence[int] | None
 ) -> tuple[list[str], list[str]]:
-    def place(position: int) -> str:
-        return f"row {position} of the batch" if indices is None else f"row {indices[position]}"
-
+    place = place_in_batch(indices)
     names = (source_lang, target_lang)
     if "translation" in batch:
         rows = batch["translation"]
@@ -90,13 +90,8 @@ def _sides(
                 f"{_quoted(names)}; it has only {_quoted(batch)}"
             )
         sources, targets = (list(batch[name]) for name in names)
-    for name, texts in zip(names, (sources, targets), strict=True):
-        for position, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise ValueError(f"`{name}` must be text, got {text!r} in {place(position)}")
-    for position, source in enumerate(sources):
-        if not source.strip():
-            raise ValueError(f"`{names[0]}` must not be empty, got {source!r} in {place(position)}")
+    check_texts(names[0], sources, place)
+    check_texts(names[1], targets, place, may_be_empty=True)
     return sources, targets
 
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """What the recipes share: arguments, loading, a thin trainer, output directories and reports."""
 
-from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
+from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, TaskArguments
 from .averaging import average_checkpoints
 from .evaluation import SortedRows, published_bleu
 from .loading import (
@@ -13,6 +13,7 @@ from .loading import (
     read_splits,
     set_generation,
     texts_of,
+    training_split,
 )
 from .parsing import parse_arguments
 from .reporting import (
@@ -27,7 +28,9 @@ from .reporting import (
     write_predictions,
     write_results,
 )
-from .run_directory import resume_or_refuse
+from .run import Run, finish_run, start_run
+from .run_directory import record_run, resume_or_refuse
+from .stages import Stages, prepare_generation, tokenize_splits
 from .trainer import RecipeTrainer, divides_by_num_items
 
 
@@ -37,11 +40,15 @@ __all__ = [
     "ModelArguments",
     "RecipeTrainer",
     "RecipeTrainingArguments",
+    "Run",
     "SortedRows",
+    "Stages",
+    "TaskArguments",
     "add_prefix",
     "average_checkpoints",
     "build_config",
     "divides_by_num_items",
+    "finish_run",
     "format_table",
     "load_model",
     "load_tokenizer",
@@ -49,12 +56,17 @@ __all__ = [
     "longest_target",
     "parse_arguments",
     "parse_overrides",
+    "prepare_generation",
     "published_bleu",
     "read_splits",
+    "record_run",
     "resume_or_refuse",
     "score_table",
     "set_generation",
+    "start_run",
     "texts_of",
+    "tokenize_splits",
+    "training_split",
     "usage_lines",
     "write_attention",
     "write_curves",

@@ -2,6 +2,7 @@
 """The arguments that every recipe takes; each field is a flag and a YAML key of the same name."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from transformers import Seq2SeqTrainingArguments
 
@@ -127,12 +128,26 @@ class DataArguments:
 
 
 @dataclass
+class TaskArguments:
+    """What the recipes that make text have in common; each adds what only its task needs."""
+
+    source_prefix: str = field(default="", metadata={"help": "Text put before every source, as T5 wants."})
+    score_before: bool = field(default=False, metadata={"help": "Also score the test set before training."})
+    num_samples: int = field(default=5, metadata={"help": "Test rows shown at the end."})
+
+
+@dataclass
 class RecipeTrainingArguments(Seq2SeqTrainingArguments):
     """
     `Seq2SeqTrainingArguments` with what the recipes add, and with the settings that are fast as defaults.
 
     Without `do_train`, `do_eval` and `do_predict` a recipe does all three, as far as there is data.
+
+    Attributes:
+        task_metric: What `early_stopping_patience` compares without `metric_for_best_model`; a task has a subclass.
     """
+
+    task_metric: ClassVar[str] = "bleu"
 
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
@@ -191,7 +206,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
                 f"choose one, got {patience} and {self.average_checkpoints}."
             )
         if self.metric_for_best_model is None:
-            self.metric_for_best_model = "bleu"
+            self.metric_for_best_model = self.task_metric
         self.load_best_model_at_end = True
 
     def _check_averaging(self) -> None:

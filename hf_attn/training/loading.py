@@ -3,7 +3,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from ..adapters import add_lora, four_bit_config
 from ..configuration_hf_attn import PRESETS, HfAttnConfig
 from ..data import load_splits, source_target_lengths, train_tokenizer
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
@@ -66,9 +67,23 @@ def read_splits(
 
 
 def texts_of(split: Dataset | IterableDataset, language: str, column: str) -> Iterator[str]:
-    """One side of a split, from a column `translation`, or one named after the language, or `source` or `target`."""
+    """One side of sentence pairs, from a column `translation`, or one named after the language, or else `column`."""
     for row in split:
         yield row["translation"][language] if "translation" in row else row.get(language, row.get(column))
+
+
+def training_split(splits: Mapping[str, Dataset | IterableDataset]) -> Dataset | IterableDataset:
+    """
+    The split that a tokenizer for fresh weights is trained on.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if "train" not in splits:
+        raise ValueError(
+            "`train_file` or `dataset_name` must give a training split to train a tokenizer on, got none."
+        )
+    return splits["train"]
 
 
 def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTrainedTokenizerBase:
@@ -92,12 +107,21 @@ def load_model(
     adapter_arguments: AdapterArguments,
     training_arguments: RecipeTrainingArguments,
     tokenizer: PreTrainedTokenizerBase,
+    auto_class: Any = AutoModelForSeq2SeqLM,
 ) -> PreTrainedModel:
     """
-    The checkpoint named by the arguments, or fresh weights of a config.
+    The checkpoint named by the arguments, or fresh weights of a config; with a LoRA adapter where they ask for one.
 
     Label smoothing of an hf_attn model goes into its config, since its loss is inside the model;
     `training_arguments.label_smoothing_factor` is then set to 0 so that it does not act twice.
+
+    Args:
+        arguments: Names the checkpoint or the config.
+        adapter_arguments: Ask for an adapter, and for 4 bits.
+        training_arguments: `use_cpu` and `label_smoothing_factor` are read.
+        tokenizer: Gives fresh weights their sizes.
+        auto_class: `AutoModelForSeq2SeqLM`, or that of a task head, which starts from fresh weights where the
+            checkpoint has none.
 
     Raises:
         ValueError: The tokenizer has more tokens than the checkpoint has embeddings, or the label smoothing of the
@@ -106,16 +130,13 @@ def load_model(
     attention = choose_attention(arguments.attn_implementation, training_arguments.use_cpu)
     if arguments.model_config is not None:
         config = build_config(arguments, tokenizer)
-        model = AutoModelForSeq2SeqLM.from_config(config, attn_implementation=attention)
+        model = auto_class.from_config(config, attn_implementation=attention)
     else:
         # A checkpoint may be stored in half precision; it trains in float32 under autocast.
         options: dict[str, Any] = {"dtype": torch.float32}
         if adapter_arguments.load_in_4bit:
-            # bitsandbytes is optional.
-            from ..adapters import four_bit_config
-
             options["quantization_config"] = four_bit_config()
-        model, loading = AutoModelForSeq2SeqLM.from_pretrained(
+        model, loading = auto_class.from_pretrained(
             str(arguments.model_name_or_path),
             attn_implementation=attention,
             trust_remote_code=arguments.trust_remote_code,
@@ -123,6 +144,8 @@ def load_model(
             ignore_mismatched_sizes=True,
             **options,
         )
+        if auto_class is not AutoModelForSeq2SeqLM:
+            _allow_new_head(model, loading)
         _check_complete(arguments.model_name_or_path, loading)
     num_embeddings = model.get_input_embeddings().weight.shape[0]
     if not adapter_arguments.load_in_4bit and len(tokenizer) > num_embeddings:
@@ -131,7 +154,16 @@ def load_model(
             "tokenizer of the checkpoint."
         )
     _place_label_smoothing(model, training_arguments)
-    return model
+    return add_lora(model, adapter_arguments) if adapter_arguments.lora else model
+
+
+def _allow_new_head(model: PreTrainedModel, loading: dict[str, Any]) -> None:
+    """Takes the weights of a head out of those that a checkpoint lacks."""
+    inside = f"{model.base_model_prefix}."
+    head = sorted(key for key in loading["missing_keys"] if not key.startswith(inside))
+    if head:
+        logger.info(f"{', '.join(f'`{key}`' for key in head)} start from fresh weights: the checkpoint has none.")
+        loading["missing_keys"] = set(loading["missing_keys"]).difference(head)
 
 
 def _check_complete(name: str | None, loading: dict[str, Any]) -> None:
@@ -278,9 +310,8 @@ def set_generation(
     """
     config = model.generation_config
     if target_length is not None:
-        # The start token counts; `max_new_tokens` would meet the `max_length` that the trainer fills in.
-        config.max_length = math.ceil(1.5 * target_length) + 1
-        config.max_new_tokens = None
+        config.max_new_tokens = math.ceil(1.5 * target_length)
+        config.max_length = None
     config.num_beams = num_beams
     config.early_stopping = num_beams > 1
     config.use_cache = True

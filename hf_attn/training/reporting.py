@@ -111,14 +111,22 @@ def add_prefix(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}_{name}": value for name, value in scores.items()}
 
 
-def score_table(metrics: Mapping[str, float], names: Sequence[str]) -> str:
-    """Scores of the test set: of copying the source, before training where that was scored, and after."""
+def score_table(metrics: Mapping[str, float], names: Sequence[str], baselines: Mapping[str, str]) -> str:
+    """
+    Scores of the test set: of the baselines, before training where that was scored, and after.
+
+    Args:
+        metrics: All results of a run.
+        names: Scores in the order of the columns; those that were not measured are left out.
+        baselines: What to call a baseline, and its name in the results: "copy_source" for `predict_copy_source_bleu`.
+    """
     names = [name for name in names if f"predict_{name}" in metrics]
-    systems = {"copy of the source": "predict_copy_source", "before training": "before", "trained": "predict"}
+    systems = {label: f"predict_{name}" for label, name in baselines.items()}
+    systems |= {"before training": "before", "trained": "predict"}
     rows = [
         [system, *(metrics.get(f"{prefix}_{name}", "") for name in names)]
         for system, prefix in systems.items()
-        if f"{prefix}_bleu" in metrics
+        if any(f"{prefix}_{name}" in metrics for name in names)
     ]
     return format_table(["test set", *names], rows)
 
@@ -147,7 +155,7 @@ def usage_lines(output_dir: str, base_model: str | None, example: str) -> str:
             f'model = PeftModel.from_pretrained(model, "{output_dir}")',
         ]
     lines += [
-        f'batch = tokenizer(["{example}"], return_tensors="pt")',
+        f'batch = tokenizer([{json.dumps(example, ensure_ascii=False)}], return_tensors="pt")',
         "print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))",
     ]
     return "\n".join(lines)
@@ -163,6 +171,8 @@ def write_model_card(
     values: Mapping[str, Any],
     metrics: Mapping[str, float],
     usage: str,
+    score_names: Sequence[str] = (),
+    score_notes: str = "",
     base_model: str | None = None,
     is_adapter: bool = False,
 ) -> None:
@@ -178,10 +188,12 @@ def write_model_card(
         values: Arguments of the run that differ from their defaults.
         metrics: All results; those that start with `predict_` and `eval_` are scores.
         usage: Python lines that load the result.
+        score_names: Scores of the test set, without `predict_`, that go into the metadata.
+        score_notes: What the scores are.
         base_model: The checkpoint that training started from.
         is_adapter: Whether the directory holds a PEFT adapter.
     """
-    name = Path(output_dir).name
+    model_name = Path(output_dir).name
     scores = {
         key: value
         for key, value in metrics.items()
@@ -192,11 +204,11 @@ def write_model_card(
             task_type=task,
             dataset_type=data,
             dataset_name=data,
-            metric_type=key.removeprefix("predict_"),
-            metric_value=round(value, 2),
+            metric_type=name,
+            metric_value=round(scores[f"predict_{name}"], 2),
         )
-        for key, value in scores.items()
-        if key in ("predict_bleu", "predict_chrf")
+        for name in score_names
+        if f"predict_{name}" in scores
     ]
     header = ModelCardData(
         language=list(languages) or None,
@@ -204,7 +216,7 @@ def write_model_card(
         pipeline_tag=task,
         base_model=base_model,
         tags=["hf_attn", model.config.model_type, *(["lora"] if is_adapter else [])],
-        model_name=name,
+        model_name=model_name,
         eval_results=results or None,
     )
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -213,14 +225,13 @@ def write_model_card(
     speed = metrics.get("train_tokens_per_second")
     sections = [
         f"---\n{header.to_yaml()}\n---",
-        f"# {name}",
+        f"# {model_name}",
         f"{kind} for {task} ({' to '.join(languages)}): {num_parameters:,} parameters, {num_trainable:,} of them "
         f"trained. Training data: {data}.",
         "## Scores",
         format_table(["score", "value"], sorted(scores.items())) if scores else "Not scored.",
-        "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set. BLEU is sacreBLEU on "
-        "cased, detokenised text; `bleu_tok_lc` is tokenised and lower-cased, as many papers report it; `copy_source` "
-        "scores the source itself as if it were the translation.",
+        "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set. "
+        f"{score_notes}".rstrip(),
         "## Use",
         f"```python\n{usage}\n```",
         "## Training",

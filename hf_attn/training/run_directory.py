@@ -2,6 +2,7 @@
 """An output directory holds one run: the same run goes on in it, any other is refused."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -50,28 +51,25 @@ _INCIDENTAL = frozenset(
 )
 
 
-def resume_or_refuse(output_dir: str | Path, values: dict[str, Any], is_main_process: bool = True) -> str | None:
+def resume_or_refuse(output_dir: str | Path, values: dict[str, Any]) -> str | None:
     """
-    Compare this run with what the directory holds, and write down the arguments of a new run.
+    Compare this run with what the directory holds. Nothing is written: `record_run` does that.
 
     Args:
         output_dir: May be missing, empty, or hold a run.
         values: Arguments of this run that differ from their defaults, as `parse_arguments` returns them.
-        is_main_process: Only the main process writes; the others must come after it.
 
     Returns:
         The last checkpoint of the same run, or `None` when there is nothing to resume.
 
     Raises:
-        ValueError: The directory holds a different run, or files that no run wrote.
+        ValueError: The directory holds a different run, or files that no run wrote, or cannot be written to.
     """
     directory = Path(output_dir)
-    described = {name: value for name, value in sorted(values.items()) if name not in _INCIDENTAL}
-    # As json gives it back: tuples become lists, for example.
-    described = json.loads(json.dumps(described, default=str))
+    _check_writable(directory)
     record = directory / RUN_FILE
     if record.is_file():
-        differing = _differences(json.loads(record.read_text(encoding="utf-8")), described)
+        differing = _differences(json.loads(record.read_text(encoding="utf-8")), _described(values))
         if differing:
             raise ValueError(
                 f"`output_dir` {str(directory)!r} already holds a different run: {'; '.join(differing)}. "
@@ -87,10 +85,34 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any], is_main_pro
             f"`output_dir` {str(directory)!r} holds files that no run of a recipe wrote: "
             f"{', '.join(sorted(present)[:5])}. Choose another `output_dir`, or delete this one."
         )
-    if is_main_process:
-        directory.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     return None
+
+
+def record_run(output_dir: str | Path, values: dict[str, Any]) -> None:
+    """Make the directory and write down there, for `resume_or_refuse`, the arguments of the run that it will hold."""
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_described(values), indent=2) + "\n"
+    (Path(output_dir) / RUN_FILE).write_text(text, encoding="utf-8")
+
+
+def _described(values: dict[str, Any]) -> dict[str, Any]:
+    described = {name: value for name, value in sorted(values.items()) if name not in _INCIDENTAL}
+    # As json gives it back: tuples become lists, for example.
+    return json.loads(json.dumps(described, default=str))
+
+
+def _check_writable(directory: Path) -> None:
+    """Refuses a directory in which, or in whose nearest parent, nothing can be made."""
+    existing = next(folder for folder in (directory, *directory.absolute().parents) if os.path.exists(folder))
+    if not existing.is_dir():
+        raise ValueError(
+            f"`output_dir` {str(directory)!r} cannot be made: {str(existing)!r} is a file. Choose another."
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"`output_dir` {str(directory)!r} needs the permission to write in {str(existing)!r}, which this user "
+            "does not have. Choose another `output_dir`, or change the permission."
+        )
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -50,7 +50,8 @@ class RecipeTrainer(Seq2SeqTrainer):
         self._evaluation_seconds = 0.0
         own_model = unwrap_peft_model(self.accelerator.unwrap_model(self.model))
         self._skips_logits = "skip_logits" in inspect.signature(own_model.forward).parameters
-        self._weights_the_loss = not divides_by_num_items(self.accelerator.unwrap_model(self.model))
+        has_own_loss = self.compute_loss_func is None
+        self._weights_the_loss = has_own_loss and not divides_by_num_items(self.accelerator.unwrap_model(self.model))
         if self._weights_the_loss and self.label_smoother is None:
             logger.info(
                 f"{type(self.model).__name__} ignores `num_items_in_batch`: its mean loss is weighted by the target "
@@ -173,14 +174,17 @@ class RecipeTrainer(Seq2SeqTrainer):
         """
         The parent's loop; outside training in the precision of the weights, so that scores are those of what is saved.
 
-        The parent pads to `max_length`, the default of 20 where only `max_new_tokens` is set, and leaves that default in
-        the generation config, where the two would contradict each other: a copy with one `max_length` serves it.
+        The parent pads to `max_length`, and fills in its default of 20 where only `max_new_tokens` is set, which then
+        contradicts it: the loop gets a copy of the generation config in which the limit is a `max_length`.
         """
         model = unwrap_peft_model(self.accelerator.unwrap_model(self.model))
-        own_config, model.generation_config = model.generation_config, copy.deepcopy(model.generation_config)
-        if own_config.max_new_tokens is not None:
-            model.generation_config.max_length = own_config.max_new_tokens + 1
-            model.generation_config.max_new_tokens = None
+        # A model with a task head has none.
+        own_config = getattr(model, "generation_config", None)
+        if own_config is not None:
+            model.generation_config = copy.deepcopy(own_config)
+            if own_config.max_new_tokens is not None:
+                model.generation_config.max_length = own_config.max_new_tokens + 1
+                model.generation_config.max_new_tokens = None
         has_autocast = self.accelerator.native_amp
         was_prepared = getattr(self.model, "_is_accelerate_prepared", False)
         self.accelerator.native_amp = has_autocast and self.is_in_train
@@ -188,7 +192,8 @@ class RecipeTrainer(Seq2SeqTrainer):
         self.accelerator.native_amp = has_autocast
         # Prepared for an evaluation is not prepared for training: that brings autocast and several processes.
         self.model.__dict__["_is_accelerate_prepared"] = was_prepared
-        model.generation_config = own_config
+        if own_config is not None:
+            model.generation_config = own_config
         return output
 
     def evaluate(self, *arguments: Any, **keywords: Any) -> dict[str, float]:

@@ -3,11 +3,8 @@
 
 import importlib
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 import yaml
@@ -16,39 +13,18 @@ from transformers import AutoModelForSeq2SeqLM
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.adapters import load_adapter
 from hf_attn.training import parse_arguments
+from tests.recipes.launching import RECIPES, SHAPE, succeeded
+from tests.recipes.launching import launch as launch_recipe
 
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPES = REPOSITORY / "recipes"
 CONFIGS = sorted((RECIPES / "configs").glob("*.yaml"))
-SHAPE = "d_model=16,encoder_layers=1,decoder_layers=1,encoder_attention_heads=2,decoder_attention_heads=2"
 MARIAN = {
     "model_type": "marian", "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
     "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64,
 }  # fmt: skip
 
 
-def launch(*arguments: str, recipe: str = "recipes/translation.py", processes: int = 1) -> subprocess.CompletedProcess:
-    """`accelerate launch`, or torchrun for several processes on CPU."""
-    command = ["accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
-    command += ["--dynamo_backend", "no"]
-    if processes > 1:
-        command = ["torch.distributed.run", "--nproc_per_node", str(processes)]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    return subprocess.run(
-        [sys.executable, "-m", *command, recipe, *arguments],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
-def succeeded(result: subprocess.CompletedProcess) -> subprocess.CompletedProcess:
-    assert result.returncode == 0, result.stderr[-4000:]
-    return result
+launch = partial(launch_recipe, recipe="recipes/translation.py")
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +88,8 @@ def test_unknown_flag(corpus, monkeypatch):
 def test_unknown_task():
     result = launch("translaton", recipe="recipes/")
     assert result.returncode != 0
-    assert "must be a task, one of translation, got 'translaton' (did you mean translation?)" in result.stderr
+    message = "must be a task, one of translation, summarization, question_answering, pretrain, got 'translaton' (did"
+    assert message in result.stderr
 
 
 @pytest.mark.slow

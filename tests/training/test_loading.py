@@ -149,11 +149,11 @@ def test_generation_fits_the_training_data(tokenizer, training):
     model = load_model(arguments, AdapterArguments(), training, tokenizer)
     set_generation(model, tokenizer, 9, num_beams=4)
     config = model.generation_config
-    # Half as many tokens again as the longest target, and the start.
-    assert (config.max_length, config.num_beams, config.eos_token_id) == (15, 4, 2)
+    # Half as many tokens again as the longest target.
+    assert (config.max_new_tokens, config.max_length, config.num_beams, config.eos_token_id) == (14, None, 4, 2)
     assert config.use_cache
     set_generation(model, tokenizer, None, num_beams=1)
-    assert (config.max_length, config.num_beams) == (15, 1)
+    assert (config.max_new_tokens, config.num_beams) == (14, 1)
 
 
 def test_splits_that_are_not_scored_are_not_kept(tmp_path):

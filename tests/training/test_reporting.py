@@ -29,6 +29,7 @@ def test_usage_of_a_whole_model_and_of_an_adapter():
     assert 'AutoModelForSeq2SeqLM.from_pretrained("base")' in adapter
     assert 'PeftModel.from_pretrained(model, "out")' in adapter
     compile(adapter, "usage", "exec")
+    compile(usage_lines("out", None, 'Ann: "Hi"\nBob: ok'), "usage", "exec")
 
 
 def test_results_of_a_resumed_run_are_kept(tmp_path):
@@ -47,19 +48,25 @@ def test_model_card(tmp_path):
     write_model_card(
         tmp_path, tiny_model(), task="translation", languages=["en", "de"], data="rows.jsonl", values={"seed": 3},
         metrics={"predict_bleu": 41.02, "predict_runtime": 3.0, "train_tokens_per_second": 1e3, "train_runtime": 60},
-        usage="import hf_attn", base_model="base", is_adapter=True,
+        usage="import hf_attn", score_names=["bleu", "chrf"], score_notes="BLEU is sacreBLEU.", base_model="base",
+        is_adapter=True,
     )  # fmt: skip
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.base_model == "base" and card.data.language == ["en", "de"]
-    assert card.data.eval_results[0].metric_value == 41.02
-    for text in ("| predict_bleu | 41.02 |", "| seed     | `3`   |", "1,000 source and target tokens a second"):
+    assert [(result.metric_type, result.metric_value) for result in card.data.eval_results] == [("bleu", 41.02)]
+    for text in (
+        "| predict_bleu | 41.02 |",
+        "| seed     | `3`   |",
+        "1,000 source and target tokens a second",
+        "BLEU is s",
+    ):
         assert text in card.text
     assert "predict_runtime" not in card.text
 
 
 def test_scores_before_and_after_stand_side_by_side():
     metrics = {"before_bleu": 10.0, "predict_bleu": 20.0, "predict_copy_source_bleu": 1.0, "predict_chrf": 30.0}
-    table = score_table(metrics, ["bleu", "chrf", "formality_share"])
+    table = score_table(metrics, ["bleu", "chrf", "formality_share"], {"copy of the source": "copy_source"})
     assert [line.split("|")[1:4] for line in table.splitlines()[2:]] == [
         [" copy of the source ", " 1.00  ", "       "],
         [" before training    ", " 10.00 ", "       "],

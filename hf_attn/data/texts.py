@@ -1,0 +1,40 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""What is asked of the texts of a row, and the sentences of a text."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+
+# White space behind the end of a sentence, with closed quotes and brackets, and every new line. A small letter goes on
+# with a sentence that an abbreviation seemed to end.
+_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)\]]))\s+(?![a-z\s])|\n+")
+
+
+def check_texts(column: str, texts: Iterable[Any], place: Callable[[int], str], may_be_empty: bool = False) -> None:
+    """Refuses a row whose text is none.
+
+    Args:
+        column: Name of the column, for the message.
+        texts: One a row.
+        place: What to call the row at a position in a message, such as "row 7".
+        may_be_empty: Whether a text may be empty or blank.
+
+    Raises:
+        ValueError: A text is not a string, or is empty or blank where it may not be.
+    """
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"`{column}` must be text, got {text!r} in {place(position)}")
+        if not may_be_empty and not text.strip():
+            raise ValueError(f"`{column}` must not be empty, got {text!r} in {place(position)}")
+
+
+def place_in_batch(indices: Sequence[int] | None) -> Callable[[int], str]:
+    """The `place` of `check_texts` in a function that `Dataset.map` calls, with or without indices."""
+    return lambda position: f"row {position} of the batch" if indices is None else f"row {indices[position]}"
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, by punctuation and new lines, without white space around them; none is empty."""
+    return [sentence.strip() for sentence in _SENTENCE_END.split(text) if sentence.strip()]

@@ -1,0 +1,137 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""How every recipe begins, from its command line, and ends, with a report beside the checkpoint."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from peft import PeftModel
+from transformers import set_seed
+
+from ..adapters import finish_adapter
+from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
+from .parsing import parse_arguments
+from .reporting import log_to_terminal, usage_lines, write_curves, write_model_card, write_results
+from .run_directory import record_run, resume_or_refuse
+from .trainer import RecipeTrainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    What a command line asks for.
+
+    Attributes:
+        model_args, adapter_args, data_args, task_args, training_args: The filled dataclasses of the recipe.
+        values: The arguments that differ from their defaults.
+        checkpoint: Where an earlier part of the same run is resumed from; `None` where there is none.
+    """
+
+    model_args: ModelArguments
+    adapter_args: AdapterArguments
+    data_args: DataArguments
+    task_args: Any
+    training_args: RecipeTrainingArguments
+    values: dict[str, Any]
+    checkpoint: str | None
+
+    @property
+    def base_model(self) -> str | None:
+        """The checkpoint under an adapter; `None` where a whole model is trained."""
+        return self.model_args.model_name_or_path if self.adapter_args.lora else None
+
+    @property
+    def data(self) -> str | None:
+        """What the rows come from, for the model card."""
+        arguments = self.data_args
+        names = (arguments.dataset_name, arguments.train_file, arguments.validation_file, arguments.test_file)
+        return next((name for name in names if name is not None), None)
+
+    def record(self) -> None:
+        """Write the arguments into the output directory, which is this run's from now on; the main process does."""
+        if self.training_args.process_index == 0:
+            record_run(str(self.training_args.output_dir), self.values)
+
+
+def start_run(
+    dataclass_types: Sequence[type],
+    arguments: Sequence[str] | None,
+    default_config: str | Path,
+    description: str,
+) -> Run:
+    """
+    Read the command line, look at the output directory without writing there, and seed.
+
+    Args:
+        dataclass_types: Those of model, adapter, data, task and training arguments, or subclasses, in this order.
+        arguments: The command line without the program; that of the process when `None`.
+        default_config: YAML file of the default run.
+        description: First line of `--help`.
+
+    Raises:
+        ValueError: As `parse_arguments` and `resume_or_refuse` do.
+        FileNotFoundError: The config does not exist.
+    """
+    log_to_terminal()
+    filled, values = parse_arguments(dataclass_types, arguments, default_config, description)
+    training_args = filled[-1]
+    checkpoint = resume_or_refuse(training_args.output_dir, values)
+    set_seed(training_args.seed)
+    return Run(*filled, values=values, checkpoint=checkpoint)
+
+
+def finish_run(
+    run: Run,
+    trainer: RecipeTrainer,
+    metrics: dict[str, float],
+    *,
+    task: str,
+    languages: Sequence[str],
+    score_names: Sequence[str],
+    score_notes: str,
+    example: str,
+    usage: Callable[[str, str | None, str], str] = usage_lines,
+) -> str:
+    """
+    Write what every run leaves beside its checkpoint: results, curves, model card, and what an adapter needs.
+
+    For the main process, and last: with `merge_adapter` the model is taken apart.
+
+    Args:
+        run: The run.
+        trainer: Gives the model, the tokenizer and the history of the training.
+        metrics: All results.
+        task: A pipeline tag of the Hub, such as `translation`.
+        languages: Language codes.
+        score_names: Scores of the test set, without `predict_`, that go into the metadata of the card.
+        score_notes: What the scores are, in sentences.
+        example: A source text for the lines that show the use.
+        usage: Makes these lines from the output directory, the base model under an adapter, and the example.
+
+    Returns:
+        What to tell the user at the end: where the result is, and the lines that load it.
+    """
+    output_dir = str(run.training_args.output_dir)
+    lines = usage(output_dir, run.base_model, example)
+    trainer.log_metrics("all", metrics)
+    write_results(output_dir, metrics)
+    write_curves(output_dir, trainer.state.log_history)
+    write_model_card(
+        output_dir,
+        trainer.model,
+        task=task,
+        languages=languages,
+        data=str(run.data),
+        values=run.values,
+        metrics=metrics,
+        usage=lines,
+        score_names=score_names,
+        score_notes=score_notes,
+        base_model=run.model_args.model_name_or_path,
+        is_adapter=run.adapter_args.lora,
+    )
+    if run.adapter_args.lora:
+        model = cast(PeftModel, trainer.model)
+        finish_adapter(model, trainer.processing_class, output_dir, merge=run.adapter_args.merge_adapter)
+    return f"\nThe result is in {output_dir}. To load it:\n\n{lines}"

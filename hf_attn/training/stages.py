@@ -1,0 +1,186 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""The stages between loading and writing that the recipes share: tokenize, train, evaluate, predict."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, IterableDataset
+from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import unwrap_peft_model
+from transformers.utils import logging
+
+from ..data import source_target_lengths
+from .evaluation import SortedRows
+from .loading import longest_target, set_generation
+from .reporting import add_prefix
+from .run import Run
+from .trainer import RecipeTrainer
+
+
+logger = logging.get_logger(__name__)
+
+SOURCE_LENGTH = "source_length"
+"""Column in which a preprocessor may give the tokens of a source before it was cut."""
+
+
+def tokenize_splits(
+    run: Run, splits: Mapping[str, Dataset | IterableDataset], preprocess: Callable[..., dict[str, list]]
+) -> dict[str, Dataset | IterableDataset]:
+    """
+    Every split through a preprocessor, in the main process first; the log says what share of the sources was cut.
+
+    Args:
+        run: The run.
+        splits: Rows.
+        preprocess: Makes the columns of the result from a batch of rows and their numbers.
+    """
+    with run.training_args.main_process_first():
+        tokenized = {
+            name: split.map(preprocess, batched=True, with_indices=True, remove_columns=split.column_names)
+            for name, split in splits.items()
+        }
+    for name, split in tokenized.items():
+        if isinstance(split, Dataset) and SOURCE_LENGTH in split.column_names:
+            _log_cut_sources(name, np.array(split[SOURCE_LENGTH]), run.data_args.max_source_length)
+            tokenized[name] = split.remove_columns(SOURCE_LENGTH)
+    return tokenized
+
+
+def _log_cut_sources(name: str, lengths: np.ndarray, max_source_length: int) -> None:
+    is_cut = lengths > max_source_length
+    if is_cut.any():
+        logger.warning(
+            f"{100 * is_cut.mean():.1f}% of the {len(lengths)} sources of `{name}` are longer than "
+            f"`max_source_length`={max_source_length} tokens and cut there; the longest has {lengths.max()}."
+        )
+
+
+def prepare_generation(
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tokenized: Mapping[str, Dataset | IterableDataset],
+    target_lang: str | None = None,
+) -> None:
+    """
+    Set the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit.
+
+    Raises:
+        ValueError: A row has more tokens than the model has positions.
+    """
+    _check_positions(model, tokenized)
+    target_length = longest_target(tokenized.get("train"), run.data_args)
+    set_generation(model, tokenizer, target_length, run.training_args.num_beams, target_lang)
+
+
+def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:
+    base = unwrap_peft_model(model)
+    positions = getattr(base.get_encoder(), "positions", None)
+    # Ours say themselves how far their position scheme reaches; T5's has no limit, and its config no such field.
+    limit = positions.max_positions if positions is not None else getattr(base.config, "max_position_embeddings", None)
+    if limit is None:
+        return
+    for name, split in tokenized.items():
+        if not isinstance(split, Dataset):
+            continue
+        longest = source_target_lengths(split).max(axis=0)
+        for side, length in zip(("source", "target"), longest, strict=True):
+            if length > limit:
+                raise ValueError(
+                    f"`max_{side}_length` must keep within the {limit} positions of the model, got a {side} of "
+                    f"{length} tokens in `{name}`. Set `max_{side}_length` to {limit} or less; fresh weights may have "
+                    "more `max_position_embeddings` in `config_overrides`."
+                )
+
+
+class Stages:
+    """
+    Trains a model, and scores the texts that it makes of the validation and the test split.
+
+    A stage for which there is no split does nothing. To make it is to begin the run: until then nothing is written.
+
+    Args:
+        run: The run.
+        model: What is trained.
+        tokenizer: Saved with the model; decodes what is generated.
+        tokenized: The splits after `tokenize_splits`.
+        score: Scores from the name of a split and one text a row, in the order of its rows.
+        rows: How the scored splits become texts, by split; generated, without it.
+        **trainer_options: Further or other arguments of `RecipeTrainer`.
+
+    Attributes:
+        trainer: The `RecipeTrainer`.
+        metrics: The results of the stages so far.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        tokenized: Mapping[str, Dataset | IterableDataset],
+        score: Callable[[str, Sequence[str]], dict[str, float]],
+        rows: Mapping[str, SortedRows] | None = None,
+        **trainer_options: Any,
+    ):
+        if rows is None:
+            rows = {name: SortedRows(tokenized[name]) for name in ("validation", "test") if name in tokenized}
+        validation = rows.get("validation")
+        # A label smoother outside the model needs the decoder's input, which the model then does not make.
+        has_smoother = bool(run.training_args.label_smoothing_factor)
+        run.record()
+        self.run = run
+        self.metrics: dict[str, float] = {}
+        self.trainer = RecipeTrainer(
+            **{
+                "model": model,
+                "args": run.training_args,
+                "train_dataset": tokenized.get("train"),
+                "eval_dataset": validation.dataset if validation else None,
+                "data_collator": DataCollatorForSeq2Seq(tokenizer, model if has_smoother else None),
+                "processing_class": tokenizer,
+                "compute_metrics": (
+                    validation.scorer(tokenizer, lambda texts: score("validation", texts)) if validation else None
+                ),
+                **trainer_options,
+            }
+        )
+        self._test = rows.get("test")
+        self._score = score
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process writes."""
+        return self.trainer.is_world_process_zero()
+
+    def train(self) -> None:
+        """Train, from the last checkpoint of the run where there is one, and save."""
+        if self.trainer.train_dataset is not None:
+            self.metrics |= self.trainer.train_and_save(self.run.checkpoint)
+
+    def evaluate(self) -> None:
+        """Score the validation split with the beams of the end."""
+        if self.trainer.eval_dataset is not None:
+            self.metrics |= self.trainer.evaluate(num_beams=self.run.training_args.num_beams)
+
+    def predict(self, prefix: str = "predict") -> list[str]:
+        """
+        Score the test split.
+
+        Args:
+            prefix: First part of the names of the metrics.
+
+        Returns:
+            The text of each row; none where there is no test split.
+        """
+        if self._test is None:
+            return []
+        texts, speed = self.trainer.predict_texts(self._test, prefix)
+        self.metrics |= speed | add_prefix(prefix, self._score("test", texts))
+        return texts
+
+    def add_baseline(self, name: str, texts: Sequence[str]) -> None:
+        """Score texts that no model made of the test split, as `predict_{name}_*`; none are no baseline."""
+        if texts:
+            self.metrics |= add_prefix(f"predict_{name}", self._score("test", texts))

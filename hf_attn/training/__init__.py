@@ -15,6 +15,7 @@ from .loading import (
     texts_of,
     training_split,
 )
+from .model_card import write_model_card
 from .parsing import parse_arguments
 from .reporting import (
     add_prefix,
@@ -24,7 +25,6 @@ from .reporting import (
     usage_lines,
     write_attention,
     write_curves,
-    write_model_card,
     write_predictions,
     write_results,
 )

@@ -11,8 +11,9 @@ from transformers import set_seed
 
 from ..adapters import finish_adapter
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
+from .model_card import write_model_card
 from .parsing import parse_arguments
-from .reporting import log_to_terminal, usage_lines, write_curves, write_model_card, write_results
+from .reporting import log_to_terminal, usage_lines, write_curves, write_results
 from .run_directory import record_run, resume_or_refuse
 from .trainer import RecipeTrainer
 
@@ -78,7 +79,7 @@ def start_run(
     training_args = filled[-1]
     checkpoint = resume_or_refuse(training_args.output_dir, values)
     set_seed(training_args.seed)
-    return Run(*filled, values=values, checkpoint=checkpoint)
+    return Run(*filled, values, checkpoint)
 
 
 def finish_run(

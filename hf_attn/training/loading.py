@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
@@ -154,7 +154,8 @@ def load_model(
             "tokenizer of the checkpoint."
         )
     _place_label_smoothing(model, training_arguments)
-    return add_lora(model, adapter_arguments) if adapter_arguments.lora else model
+    # A PEFT model hands on what it does not have itself.
+    return cast(Any, add_lora(model, adapter_arguments)) if adapter_arguments.lora else model
 
 
 def _allow_new_head(model: PreTrainedModel, loading: dict[str, Any]) -> None:

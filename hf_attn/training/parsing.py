@@ -29,7 +29,10 @@ def parse_arguments(
     description: str | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
-    Fill dataclasses from `--config FILE.yaml` and the flags after it; a flag wins over the file.
+    Fill dataclasses from `--config FILE.yaml` and the flags after it.
+
+    A flag wins over the file: over the key of its name, and over keys that it excludes. So `--model_name_or_path`
+    fine-tunes a checkpoint by a file that describes fresh weights.
 
     Args:
         dataclass_types: Dataclasses whose fields are the flags and the keys of the file.
@@ -53,7 +56,8 @@ def parse_arguments(
     if config is None and default_config is not None and not names & _CHOOSES_A_RUN:
         config = str(default_config)
     if config is not None:
-        arguments = _flags_of_file(Path(config), known) + arguments
+        excluded = {key for name in names for key in _EXCLUDES.get(name, ())}
+        arguments = _flags_of_file(Path(config), known, excluded) + arguments
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         name = unknown[0].lstrip("-").split("=")[0]
@@ -67,10 +71,19 @@ def parse_arguments(
     return tuple(filled), {name: value for name, value in values.items() if value != defaults[name]}
 
 
+_FILES = ("train_file", "validation_file", "test_file")
+
 # A command line with one of these describes its own run; any other changes a detail of the default one.
-_CHOOSES_A_RUN = frozenset(
-    ["config", "model_name_or_path", "model_config", "dataset_name", "train_file", "validation_file", "test_file"]
-)
+_CHOOSES_A_RUN = frozenset(["config", "dataset_name", "model_config", "model_name_or_path", *_FILES])
+
+
+# Flags that put others out of use where these stand in the file.
+_EXCLUDES = {
+    "model_name_or_path": ("model_config", "config_overrides"),
+    "model_config": ("model_name_or_path",),
+    "dataset_name": _FILES,
+    **dict.fromkeys(_FILES, ("dataset_name", "dataset_config_name")),
+}
 
 
 def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
@@ -91,8 +104,8 @@ def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
     return config, rest
 
 
-def _flags_of_file(config: Path, known: set[str]) -> list[str]:
-    """The keys of a YAML file as flags, so that one parser checks the types of both."""
+def _flags_of_file(config: Path, known: set[str], excluded: set[str]) -> list[str]:
+    """The keys of a YAML file as flags, without those excluded, so that one parser checks the types of both."""
     if not config.is_file():
         raise FileNotFoundError(f"`config` must name a YAML file, got {str(config)!r}, which does not exist.")
     try:
@@ -105,7 +118,7 @@ def _flags_of_file(config: Path, known: set[str]) -> list[str]:
     for name, value in content.items():
         if name not in known:
             raise ValueError(f"`{name}` in {str(config)!r} is not a key of this recipe{_nearest(str(name), known)}.")
-        if value is None:
+        if value is None or name in excluded:
             continue
         if isinstance(value, list):
             flags += [f"--{name}", *(str(element) for element in value)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_attn.training import parse_arguments
+from hf_attn.training import DataArguments, ModelArguments, parse_arguments
 
 
 @dataclass
@@ -45,6 +45,17 @@ def test_flags_win_over_the_file(config):
 def test_config_may_stand_behind_other_flags(config):
     fruit, _, _ = parse("--weight", "2", f"--config={config}")
     assert fruit.weight == 2.0 and fruit.is_ripe
+
+
+def test_checkpoint_on_the_command_line_puts_fresh_weights_in_the_file_out_of_use(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("model_config: hybrid_tiny\nconfig_overrides: dropout=0.3\ntrain_file: a.json\n", encoding="utf-8")
+    types = (ModelArguments, DataArguments)
+    (model, data), _ = parse_arguments(types, ["--config", str(file), "--model_name_or_path", "x"])
+    assert (model.model_name_or_path, model.model_config, model.config_overrides) == ("x", None, None)
+    (model, data), _ = parse_arguments(types, ["--config", str(file), "--model_config=luong2015", "--dataset_name=y"])
+    assert (model.model_config, model.config_overrides) == ("luong2015", "dropout=0.3")
+    assert (data.dataset_name, data.train_file) == ("y", None)
 
 
 def test_dictionaries_travel_as_json(tmp_path):

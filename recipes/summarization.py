@@ -1,0 +1,171 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Train and score a model that summarizes documents or dialogues.
+
+    accelerate launch recipes/summarization.py --config recipes/configs/samsum.yaml
+    accelerate launch recipes/summarization.py --config FILE.yaml --text_column article --output_dir outputs/other
+    accelerate launch recipes/summarization.py
+
+The last line runs recipes/configs/quickstart_summarization.yaml. Every field of the dataclasses in `ARGUMENTS`, those
+of `Seq2SeqTrainingArguments` included, is a flag and a key of the YAML file.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import shorten
+from typing import ClassVar
+
+from datasets import Dataset
+
+import hf_attn  # noqa: F401 -- registers the model family
+from hf_attn.data import LEAD_UNITS, check_documents, lead, references_of, summarization_preprocessor
+from hf_attn.metrics import rouge
+from hf_attn.training import (
+    AdapterArguments,
+    DataArguments,
+    ModelArguments,
+    RecipeTrainingArguments,
+    Stages,
+    TaskArguments,
+    finish_run,
+    format_table,
+    load_model,
+    load_tokenizer,
+    prepare_generation,
+    read_splits,
+    score_table,
+    start_run,
+    tokenize_splits,
+    training_split,
+    write_predictions,
+)
+
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "quickstart_summarization.yaml"
+
+
+@dataclass
+class SummarizationArguments(TaskArguments):
+    """What only summarization needs."""
+
+    text_column: str = field(default="document", metadata={"help": "Column of the texts: document, dialogue, ..."})
+    summary_column: str = field(default="summary", metadata={"help": "Column of the summary to learn."})
+    references_column: str = field(
+        default="references",
+        metadata={"help": "Column of lists of summaries to score against; without it, the one to learn."},
+    )
+    lead_unit: str = field(
+        default="sentence", metadata={"help": "What the baselines count: sentences, or turns, one a line."}
+    )
+    language: str = field(default="en", metadata={"help": "Language of the texts, for the model card."})
+
+    def __post_init__(self):
+        if self.lead_unit not in LEAD_UNITS:
+            raise ValueError(f"`lead_unit` must be one of {', '.join(LEAD_UNITS)}, got {self.lead_unit!r}.")
+
+
+@dataclass
+class DocumentArguments(DataArguments):
+    """Documents are longer than sentences."""
+
+    max_source_length: int = field(default=512, metadata={"help": "Longer sources are cut, in tokens."})
+
+
+@dataclass
+class SummarizationTrainingArguments(RecipeTrainingArguments):
+    """ROUGE-L is what early stopping compares."""
+
+    task_metric: ClassVar[str] = "rougeL"
+
+
+ARGUMENTS = (
+    ModelArguments,
+    AdapterArguments,
+    DocumentArguments,
+    SummarizationArguments,
+    SummarizationTrainingArguments,
+)
+SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+SCORE_NOTES = (
+    "ROUGE is the F-score of rouge-score with stemming, of a row against its best reference; `lead_1` and `lead_3` "
+    "take the first one or three sentences (of a dialogue: turns) of the source as its summary."
+)
+LEADS = (1, 3)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
+    """Parse, load, preprocess, train, evaluate, write; returns every metric."""
+    run = start_run(ARGUMENTS, arguments, DEFAULT_CONFIG, "Train and score a model that summarizes.")
+    task = run.task_args
+
+    # Load.
+    splits = read_splits(run.data_args, run.training_args)
+    for name, split in splits.items():
+        check_documents(split, name, task.text_column, task.summary_column)
+    references = {
+        name: references_of(split, task.summary_column, task.references_column)
+        for name, split in splits.items()
+        if name != "train"
+    }
+    tokenizer = load_tokenizer(run.model_args, training_texts(splits, task))
+    model = load_model(run.model_args, run.adapter_args, run.training_args, tokenizer)
+
+    # Preprocess.
+    preprocess = summarization_preprocessor(
+        tokenizer,
+        task.text_column,
+        task.summary_column,
+        run.data_args.max_source_length,
+        run.data_args.max_target_length,
+        task.source_prefix,
+    )
+    tokenized = tokenize_splits(run, splits, preprocess)
+    prepare_generation(run, model, tokenizer, tokenized)
+
+    def score(split: str, predictions: Sequence[str]) -> dict[str, float]:
+        return rouge(predictions, references[split])
+
+    # Train.
+    stages = Stages(run, model, tokenizer, tokenized, score)
+    if task.score_before:
+        stages.predict("before")
+    stages.train()
+
+    # Evaluate.
+    stages.evaluate()
+    predictions = stages.predict()
+    sources = list(splits["test"][task.text_column]) if predictions else []
+    for count in LEADS:
+        stages.add_baseline(f"lead_{count}", [lead(source, count, task.lead_unit) for source in sources])
+
+    # Write.
+    if stages.is_main_process:
+        if predictions:
+            write_predictions(run.training_args.output_dir, predictions)
+            baselines = {f"first {task.lead_unit}s: {count}": f"lead_{count}" for count in LEADS}
+            print(f"\n{score_table(stages.metrics, SCORES, baselines)}\n")
+            rows = zip(sources, references["test"], predictions, strict=True)
+            samples = [(shorten(source, 200), texts[0], made) for source, texts, made in rows][: task.num_samples]
+            print(format_table(["source", "reference", "summary"], samples))
+        told = finish_run(
+            run,
+            stages.trainer,
+            stages.metrics,
+            task="summarization",
+            languages=[task.language],
+            score_names=SCORES,
+            score_notes=SCORE_NOTES,
+            example=task.source_prefix + shorten(sources[0] if sources else "Ann: Lunch at one? Bob: Gladly.", 200),
+        )
+        print(told)
+    return stages.metrics
+
+
+def training_texts(splits: Mapping[str, Dataset], task: SummarizationArguments) -> Iterator[str]:
+    """Documents and summaries of the training split, for a tokenizer."""
+    for row in training_split(splits):
+        yield from (row[task.text_column], row[task.summary_column])
+
+
+if __name__ == "__main__":
+    main()

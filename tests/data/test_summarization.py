@@ -1,0 +1,86 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Documents with summaries: what is made of them, what is said of unusable rows, and first sentences."""
+
+import re
+
+import pytest
+from datasets import Dataset
+
+from hf_attn.data import (
+    check_documents,
+    lead,
+    references_of,
+    split_sentences,
+    summarization_preprocessor,
+    train_tokenizer,
+)
+
+
+ROWS = [
+    {"dialogue": "Ann: Lunch?\nBob: Gladly.", "summary": "They have lunch."},
+    {"dialogue": "Ann: Hi", "summary": ""},
+]
+TOKENIZER = train_tokenizer([text for row in ROWS * 3 for text in row.values()], 300)
+
+
+def test_sources_are_cut_and_their_whole_length_is_told():
+    split = Dataset.from_list(ROWS)
+    preprocess = summarization_preprocessor(TOKENIZER, "dialogue", "summary", 9, 4, "sum: ")
+    encoded = split.map(preprocess, batched=True, with_indices=True, remove_columns=split.column_names)
+    assert set(encoded.column_names) == {"input_ids", "attention_mask", "labels", "source_length"}
+    whole = [len(TOKENIZER("sum: " + row["dialogue"])["input_ids"]) for row in ROWS]
+    assert encoded["source_length"] == whole and whole[0] > 9
+    assert len(encoded[0]["input_ids"]) == len(encoded[0]["attention_mask"]) == 9 and len(encoded[0]["labels"]) == 4
+    assert encoded[0]["input_ids"][-1] == encoded[0]["labels"][-1] == TOKENIZER.eos_token_id
+    assert encoded[1]["labels"] == [TOKENIZER.eos_token_id]
+    uncut = summarization_preprocessor(TOKENIZER, "dialogue", "summary")(Dataset.from_list(ROWS)[:])
+    assert TOKENIZER.decode(uncut["input_ids"][0]) == ROWS[0]["dialogue"] + "</s>"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"document": "a", "summary": "b"}],
+            "`test` must have the columns `dialogue`, got only `document`, `summary`",
+        ),
+        (
+            [ROWS[0], {"dialogue": " \n", "summary": "b"}],
+            "`dialogue` must not be empty, got ' \\n' in row 1 of `test`",
+        ),
+        ([{"dialogue": 3, "summary": "b"}], "`dialogue` must be text, got 3 in row 0 of `test`"),
+        ([ROWS[0], {"dialogue": "a", "summary": None}], "`summary` must be text, got None in row 1 of `test`"),
+    ],
+)
+def test_rows_it_refuses(rows, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_documents(Dataset.from_list(rows), "test", "dialogue", "summary")
+
+
+def test_streamed_rows_are_refused_when_they_come():
+    split = Dataset.from_list([{"dialogue": "", "summary": "b"}]).to_iterable_dataset()
+    check_documents(split, "train", "dialogue", "summary")
+    preprocess = summarization_preprocessor(TOKENIZER, "dialogue", "summary")
+    with pytest.raises(ValueError, match="`dialogue` must not be empty, got '' in row 0"):
+        list(split.map(preprocess, batched=True, with_indices=True))
+
+
+def test_references_are_those_of_the_column_or_else_the_summary():
+    split = Dataset.from_list(ROWS)
+    assert references_of(split, "summary", "references") == [["They have lunch."], [""]]
+    several = split.add_column("references", [["They eat.", "Lunch."], None])
+    assert references_of(several, "summary", "references") == [["They eat.", "Lunch."], [""]]
+    with pytest.raises(ValueError, match=r"`references` must hold lists of text, got 'They eat.' in row 0"):
+        references_of(split.add_column("references", ["They eat.", "x"]), "summary", "references")
+
+
+def test_first_sentences_and_first_turns():
+    assert split_sentences('We ask "Why?" Then, e.g. here, we\nanswer.  It works (well.) Good') == [
+        'We ask "Why?"', "Then, e.g. here, we", "answer.", "It works (well.)", "Good",
+    ]  # fmt: skip
+    dialogue = "Ann: Hi. How are you?\n\nBob: Fine.\nAnn: Good."
+    assert lead(dialogue, 1) == "Ann: Hi."
+    assert lead(dialogue, 2, "turn") == "Ann: Hi. How are you?\nBob: Fine."
+    assert lead("Short", 3) == "Short"
+    with pytest.raises(ValueError, match="`lead_unit` must be one of sentence, turn, got 'word'"):
+        lead(dialogue, 1, "word")

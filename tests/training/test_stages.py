@@ -1,0 +1,68 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""What the stages say of rows that are too long, and that nothing is written before they begin."""
+
+import logging
+
+import pytest
+from datasets import Dataset
+
+from hf_attn.training import (
+    AdapterArguments,
+    DataArguments,
+    ModelArguments,
+    RecipeTrainingArguments,
+    TaskArguments,
+    prepare_generation,
+    start_run,
+    tokenize_splits,
+)
+from tests.utils import tiny_config, tiny_model
+
+
+ARGUMENTS = (ModelArguments, AdapterArguments, DataArguments, TaskArguments, RecipeTrainingArguments)
+
+
+@pytest.fixture
+def run(tmp_path):
+    command = [f"--output_dir={tmp_path / 'run'}", "--model_config=x", "--train_file=a.json", "--use_cpu"]
+    return start_run(ARGUMENTS, [*command, "--max_source_length=5"], tmp_path / "unused.yaml", "A test.")
+
+
+def tokens(batch, indices=None):
+    return {
+        "input_ids": [[3] * min(length, 5) for length in batch["length"]],
+        "labels": [[3, 2] for _ in batch["length"]],
+        "source_length": batch["length"],
+    }
+
+
+def test_share_of_cut_sources_is_logged(run, caplog):
+    split = Dataset.from_dict({"length": [2, 9, 5, 7]})
+    # Loggers of transformers and of the package do not hand on to the root that caplog listens to.
+    logger = logging.getLogger("hf_attn")
+    logger.addHandler(caplog.handler)
+    tokenized = tokenize_splits(run, {"train": split, "test": split.select([0])}, tokens)
+    logger.removeHandler(caplog.handler)
+    assert tokenized["train"].column_names == ["input_ids", "labels"]
+    assert (
+        "50.0% of the 4 sources of `train` are longer than `max_source_length`=5 tokens and cut there; the longest "
+        "has 9." in caplog.text
+    )
+    assert "`test`" not in caplog.text
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_rows_beyond_the_positions_are_refused(run, side):
+    lengths = {"source": 3, "target": 3, side: 9}
+    rows = Dataset.from_dict({"input_ids": [[3] * lengths["source"]], "labels": [[3] * lengths["target"]]})
+    model = tiny_model(tiny_config(max_position_embeddings=8))
+    message = f"`max_{side}_length` must keep within the 8 positions of the model, got a {side} of 9 tokens in `test`"
+    with pytest.raises(ValueError, match=message):
+        prepare_generation(run, model, None, {"test": rows})
+
+
+def test_nothing_is_written_before_the_stages_begin(run, tmp_path):
+    assert list(tmp_path.iterdir()) == []
+    run.record()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
+    assert run.base_model is None and run.data == "a.json"

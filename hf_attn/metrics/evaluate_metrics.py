@@ -41,6 +41,9 @@ Args:
 class _RowMetric(evaluate.Metric):
     """What all have in common: rows are checked when they come, and nothing is left on disk when scoring fails."""
 
+    filelocks: list[Any] | None
+    file_paths: list[str] | None
+
     def _rows(self, predictions: Any, references: Any) -> tuple[list, list]:
         """The rows in the form of the metric's features, checked."""
         raise NotImplementedError

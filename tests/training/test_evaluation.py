@@ -1,0 +1,57 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Predictions of every row once, in order, on one process and on two, with and without labels."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from hf_attn.data import train_tokenizer
+from hf_attn.training import SortedRows
+from tests.training import predict_on_processes
+from tests.training.predict_on_processes import TEXTS
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXPECTED = {
+    "labels": TEXTS,
+    "no labels": TEXTS,
+    "one row": TEXTS[:1],
+    "sampled by length": TEXTS,
+    "last batch dropped": TEXTS,
+}
+
+
+def test_every_row_comes_back_once_and_in_order(tmp_path):
+    assert predict_on_processes.all_predictions(str(tmp_path)) == EXPECTED
+
+
+def test_every_row_comes_back_once_and_in_order_from_two_processes(tmp_path):
+    path = tmp_path / "predictions.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(
+        [*command, predict_on_processes.__file__, str(tmp_path), str(path)],
+        env=environment, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert json.loads(path.read_text()) == EXPECTED
+
+
+def test_ignored_positions_and_repeated_rows_reach_no_decoder():
+    tokenizer = train_tokenizer(TEXTS, 280)
+    ids = tokenizer(["See", "die große grüne Wiese am See"])["input_ids"]
+    rows = SortedRows(Dataset.from_dict({"input_ids": ids}))
+    length = max(len(row) for row in ids) + 2
+    # The longer row comes first; two rows repeat it to fill the last batch.
+    generated = np.full((4, length), -100)
+    for row, source in zip(generated, (ids[1], ids[0], ids[1], ids[1]), strict=True):
+        row[: len(source)] = source
+    assert rows.texts(generated, tokenizer) == ["See", "die große grüne Wiese am See"]
+    with pytest.raises(ValueError, match="`token_ids` must hold each of the 2 rows of the split, got 1: no row"):
+        rows.texts(generated[:1], tokenizer)

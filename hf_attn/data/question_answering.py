@@ -236,15 +236,14 @@ def best_spans(
         logits[:num_windows, :length].astype(np.float64, copy=False) for logits in (start_logits, end_logits)
     )
     at_a_time = max(1, _NUMBERS_AT_A_TIME // (length * max_answer_length))
-    parts = [
-        _best_of_windows(*(array[part : part + at_a_time] for array in (starts, ends, char_starts)), *limits)
-        for limits in [(n_best_size, max_answer_length)]
-        for part in range(0, num_windows, at_a_time)
-    ]
+    parts = []
+    for begin in range(0, num_windows, at_a_time):
+        part = slice(begin, begin + at_a_time)
+        parts.append(_best_of_windows(starts[part], ends[part], char_starts[part], n_best_size, max_answer_length))
     scores, firsts, lasts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     window = np.arange(num_windows)[:, None]
-    candidates = np.stack([np.broadcast_to(rows[:, None], scores.shape), char_starts[window, firsts]], axis=-1)
-    candidates = np.concatenate([candidates, char_ends[window, lasts][..., None]], axis=-1)
+    places = np.broadcast_arrays(rows[:, None], char_starts[window, firsts], char_ends[window, lasts])
+    candidates = np.stack(places, axis=-1)
     is_span = np.isfinite(scores)
     scores, candidates = _without_repetitions(scores[is_span], candidates[is_span])
     null_scores = _lowest_by_row(starts[:, 0] + ends[:, 0], rows, len(contexts)) if with_null else None
@@ -314,7 +313,7 @@ class _Rows:
 
     def _answer_lists(self, position: int, *names: str) -> list[Any]:
         answers = {"text": [], "answer_start": []} if self._answers is None else self._answers[position]
-        lists = [answers.get(name) for name in names] if isinstance(answers, Mapping) else [None]
+        lists: list[Any] = [answers.get(name) for name in names] if isinstance(answers, Mapping) else [None]
         if any(not isinstance(values, list) for values in lists) or len({len(values) for values in lists}) > 1:
             raise ValueError(
                 f"`answers` must hold the lists {_quoted(names)}{' of one length' if len(names) > 1 else ''}, got "

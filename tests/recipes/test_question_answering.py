@@ -103,6 +103,7 @@ def test_generation_from_end_to_end(tmp_path, corpus):
     AutoModelForSeq2SeqLM.from_pretrained(run)
 
 
+@pytest.mark.slow
 def test_a_test_split_without_answers_is_answered_only(tmp_path, corpus):
     without = [{name: value for name, value in row.items() if name != "answers"} for row in rows(5)]
     base, run = tmp_path / "base", tmp_path / "run"

@@ -76,11 +76,16 @@ class OrderedEvaluationTrainer(Seq2SeqTrainer):
     """
 
     def prediction_step(
-        self, model: torch.nn.Module, inputs: dict[str, Any], *arguments: Any, **keywords: Any
-    ) -> tuple[float | None, torch.Tensor | None, torch.Tensor | None]:
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+        **generation_options: Any,
+    ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
         """The parent's, without inputs that are `None`."""
         given = {name: value for name, value in inputs.items() if value is not None}
-        return super().prediction_step(model, given, *arguments, **keywords)
+        return super().prediction_step(model, given, prediction_loss_only, ignore_keys, **generation_options)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> None:
         """None: one row after the other."""

@@ -106,11 +106,12 @@ _HYBRID = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Bahdanau et al. 2015: a bidirectional GRU encoder, a GRU decoder, additive attention.
+    # Bahdanau et al. 2015: a bidirectional GRU encoder, a GRU decoder, additive attention. Their decoder's state takes
+    # in what was attended to; here a second GRU does, as in the conditional GRU of Sennrich et al. 2017 (Nematus).
     "bahdanau2015": {
         **_RECURRENT,
         "encoder_layers": 1,
-        "decoder_layers": 1,
+        "decoder_layers": 2,
         "encoder_layer_types": "gru",
         "decoder_layer_types": "gru",
         "cross_attention_type": "additive",

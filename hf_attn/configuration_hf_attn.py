@@ -197,8 +197,11 @@ class HfAttnConfig(PreTrainedConfig):
             Probabilities, of residual branches and embeddings, attention weights, the hidden layer of the
             feed-forward, and the input of the classification heads.
         label_smoothing (`float`, defaults to 0.0): Inside the model's loss (Szegedy et al. 2016).
-        copy_attention (`bool`, defaults to `False`), coverage_loss_weight (`float`, defaults to 0.0): Reserved names
-            of the pointer-generator (See et al. 2017); only their defaults are supported.
+        copy_attention (`bool`, defaults to `False`): Source tokens can be copied: the language modeling head mixes
+            the vocabulary's distribution with the cross-attention of the last decoder layer, averaged over its heads
+            (pointer-generator, See et al. 2017, equations 8 and 9). The logits are then log-probabilities.
+        coverage_loss_weight (`float`, defaults to 0.0): Weight, in the language modeling loss, of attending again to
+            what that same attention has attended to before (See et al. 2017, equation 13), copying or not.
         use_cache (`bool`, defaults to `True`): Generation carries its state in `past_key_values`.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 1, 0, 2, 2).
 
@@ -339,6 +342,11 @@ class HfAttnConfig(PreTrainedConfig):
             for layer_type in self.decoder_layer_types
         ]
 
+    @property
+    def reads_source_weights(self) -> bool:
+        """Whether the language modeling head reads the cross-attention weights of the last decoder layer."""
+        return self.copy_attention or self.coverage_loss_weight > 0
+
     def has_scores(self, stack: str) -> bool:
         """Whether a layer of `stack` has scores for each query and key of its own sequence."""
         return not all(LAYER_TYPES[name].carries_state for name in getattr(self, f"{stack}_layer_types"))
@@ -352,14 +360,16 @@ class HfAttnConfig(PreTrainedConfig):
     def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
         """
         Which linear layers tensor parallelism splits, and how. Whole stay layers that keep a state, that bias the
-        scores of all heads, or whose score is no scaled dot product; and the embedding with the head tied to it.
+        scores of all heads, whose score is no scaled dot product, or whose weights the head averages over all heads;
+        and the embedding with the head tied to it.
         """
         plan = {}
         for stack in ("encoder", "decoder"):
             attentions = []
             if self.has_scores(stack) and self.position_embedding_type not in ("relative_bias", "alibi"):
                 attentions.append("mixer")
-            if stack == "decoder" and self.cross_attention_type == "scaled_dot_product":
+            splits_source_heads = self.cross_attention_type == "scaled_dot_product" and not self.reads_source_weights
+            if stack == "decoder" and splits_source_heads:
                 attentions.append("encoder_attn")
             for attention in attentions:
                 for projection in ("q_proj", "k_proj", "v_proj"):
@@ -466,10 +476,11 @@ class HfAttnConfig(PreTrainedConfig):
             raise ValueError(
                 f"`sliding_window` must be at least 2 in an encoder, one key on each side, got {self.sliding_window}."
             )
-        if self.copy_attention or self.coverage_loss_weight:
+        if self.reads_source_weights and self.cross_attention_type == "none":
             raise ValueError(
-                "`copy_attention` and `coverage_loss_weight` are reserved names: only False and 0.0 are supported, "
-                f"got {self.copy_attention} and {self.coverage_loss_weight}."
+                "`copy_attention` and `coverage_loss_weight` read the weights of the cross-attention, and "
+                f"`cross_attention_type` = 'none' has none, got {self.copy_attention} and "
+                f"{self.coverage_loss_weight}. Leave them at False and 0.0, or use another `cross_attention_type`."
             )
 
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES, HfAttnConfig
 from .modeling_attention import AdditiveAttention, Attention, eager_config
 from .modeling_cache import adapt_cache, build_cache
+from .modeling_copy import CopiedTokens, CopyHead, chunked_mixture_loss, coverage_loss, mixture_log_probabilities
 from .modeling_layers import HfAttnLayer, build_norm, dropout, mechanism
 from .modeling_loss import IGNORE_INDEX, chunked_sequence_loss, sequence_loss
 from .modeling_positions import SinusoidalPositions, sinusoids
@@ -46,6 +48,47 @@ from .modeling_recurrent import RecurrentMixer
 
 
 logger = logging.get_logger(__name__)
+
+
+@auto_docstring(custom_intro="What the encoder returns.")
+@dataclass
+class HfAttnEncoderOutput(BaseModelOutput):
+    r"""
+    source_ids (`torch.LongTensor` of shape `(batch_size, source_length)`, *optional*):
+        With `copy_attention`: the tokens that can be copied. Beam search repeats them with the hidden states.
+    """
+
+    source_ids: torch.LongTensor | None = None
+
+
+@auto_docstring(
+    custom_intro="What the decoder returns, with what a head needs that copies or penalises attending twice."
+)
+@dataclass
+class HfAttnDecoderOutput(BaseModelOutputWithPastAndCrossAttentions):
+    r"""
+    source_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
+        Cross-attention of the last layer, averaged over its heads; rows sum to 1.
+    inputs_embeds (`torch.FloatTensor` of shape `(batch_size, target_length, d_model)`, *optional*):
+        What the decoder read, scaled, without positions.
+    """
+
+    source_weights: torch.FloatTensor | None = None
+    inputs_embeds: torch.FloatTensor | None = None
+
+
+@auto_docstring(custom_intro="What the encoder-decoder returns.")
+@dataclass
+class HfAttnModelOutput(Seq2SeqModelOutput):
+    r"""
+    source_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
+        As in [`HfAttnDecoderOutput`].
+    decoder_inputs_embeds (`torch.FloatTensor` of shape `(batch_size, target_length, d_model)`, *optional*):
+        What the decoder read, scaled, without positions.
+    """
+
+    source_weights: torch.FloatTensor | None = None
+    decoder_inputs_embeds: torch.FloatTensor | None = None
 
 
 def shift_tokens_right(
@@ -270,17 +313,24 @@ class HfAttnEncoder(HfAttnStack):
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        source_ids: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutput:
+    ) -> HfAttnEncoderOutput:
+        r"""
+        source_ids (`torch.LongTensor` of shape `(batch_size, source_length)`, *optional*):
+            With `copy_attention`: the tokens to copy, where `inputs_embeds` are given; else `input_ids`.
+        """
         inputs_embeds = self.token_embeddings(input_ids, inputs_embeds, "")
         kwargs.setdefault("output_attentions", self.config.output_attentions)
         masks = self.own_masks(inputs_embeds, attention_mask, None, bool(kwargs["output_attentions"]))
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask)
         for layer, layer_type in zip(self.layers, self.layer_types, strict=True):
-            hidden_states = layer(
+            hidden_states, _ = layer(
                 hidden_states, masks[layer_type], positions=self.positions, rotations=rotations, **kwargs
             )
-        return BaseModelOutput(last_hidden_state=self.finish(hidden_states))
+        # CODEPATH: pointer-generators need the tokens beside the hidden states, in generation too.
+        copyable = (input_ids if source_ids is None else source_ids) if self.config.copy_attention else None
+        return HfAttnEncoderOutput(last_hidden_state=self.finish(hidden_states), source_ids=copyable)
 
     def summarize(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """The fixed-length view of a source that the last layer offers, (batch, d_model)."""
@@ -317,7 +367,7 @@ class HfAttnDecoder(HfAttnStack):
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> BaseModelOutputWithPastAndCrossAttentions:
+    ) -> HfAttnDecoderOutput:
         r"""
         initial_context (`torch.Tensor` of shape `(batch_size, d_model)`, *optional*):
             A summary of the source, from which recurrent layers start.
@@ -336,29 +386,36 @@ class HfAttnDecoder(HfAttnStack):
         kwargs.setdefault("output_attentions", self.config.output_attentions)
         output_attentions = bool(kwargs["output_attentions"])
         masks = self.own_masks(inputs_embeds, attention_mask, own_cache, output_attentions)
-        source_mask = None
+        source_masks = {}
         if encoder_hidden_states is not None:
-            source_mask = mechanism(CROSS_ATTENTION_TYPES[self.config.cross_attention_type]).build_cross_mask(
-                eager_config(self.config) if output_attentions else self.config,
-                inputs_embeds,
-                encoder_hidden_states,
-                encoder_attention_mask,
-            )
+            cross_attention = mechanism(CROSS_ATTENTION_TYPES[self.config.cross_attention_type])
+            # The layer whose weights are read attends eagerly, the others by the config's backend.
+            for is_eager in {layer.returns_source_weights for layer in self.layers}:
+                source_masks[is_eager] = cross_attention.build_cross_mask(
+                    eager_config(self.config) if is_eager or output_attentions else self.config,
+                    inputs_embeds,
+                    encoder_hidden_states,
+                    encoder_attention_mask,
+                )
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask, past_length)
+        source_weights = None
         for layer, layer_type in zip(self.layers, self.layer_types, strict=True):
-            hidden_states = layer(
+            hidden_states, source_weights = layer(
                 hidden_states,
                 masks[layer_type],
                 encoder_hidden_states,
                 initial_context,
-                encoder_attention_mask=source_mask,
+                encoder_attention_mask=source_masks.get(layer.returns_source_weights),
                 past_key_values=past_key_values,
                 positions=self.positions,
                 rotations=rotations,
                 **kwargs,
             )
-        return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=self.finish(hidden_states), past_key_values=past_key_values
+        return HfAttnDecoderOutput(
+            last_hidden_state=self.finish(hidden_states),
+            past_key_values=past_key_values,
+            source_weights=source_weights,
+            inputs_embeds=None if source_weights is None else inputs_embeds,
         )
 
 
@@ -406,7 +463,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
         decoder_inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
-    ) -> tuple | Seq2SeqModelOutput:
+    ) -> tuple | HfAttnModelOutput:
         r"""
         decoder_input_ids (`torch.LongTensor` of shape `(batch_size, target_sequence_length)`, *optional*):
             Indices of decoder input tokens. Without them, and without `decoder_inputs_embeds`, the decoder reads
@@ -447,7 +504,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
             use_cache=use_cache,
             **kwargs,
         )
-        return Seq2SeqModelOutput(
+        return HfAttnModelOutput(
             last_hidden_state=decoder_outputs.last_hidden_state,
             past_key_values=decoder_outputs.past_key_values,
             decoder_hidden_states=decoder_outputs.hidden_states,
@@ -456,10 +513,12 @@ class HfAttnModel(HfAttnPreTrainedModel):
             encoder_last_hidden_state=encoder_outputs.last_hidden_state,
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
+            source_weights=decoder_outputs.source_weights,
+            decoder_inputs_embeds=decoder_outputs.inputs_embeds,
         )
 
 
-def source_outputs(outputs: Seq2SeqModelOutput) -> dict:
+def source_outputs(outputs: HfAttnModelOutput) -> dict:
     """What every head hands on from the model below it."""
     names = (
         "past_key_values decoder_hidden_states decoder_attentions cross_attentions encoder_last_hidden_state "
@@ -482,6 +541,8 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = HfAttnModel(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=config.logits_bias)
+        # CODEPATH: pointer-generators (See et al. 2017); no imported family copies.
+        self.copy_head = CopyHead(config.d_model) if config.copy_attention else None
         self.post_init()
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
@@ -511,6 +572,38 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             source_length = model_kwargs["encoder_outputs"].last_hidden_state.shape[1]
             model_kwargs["past_key_values"] = adapt_cache(model_kwargs["past_key_values"], self.config, source_length)
 
+    def copied_tokens(
+        self,
+        outputs: HfAttnModelOutput,
+        source_ids: torch.LongTensor | None,
+        encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None,
+        input_ids: torch.LongTensor | None,
+    ) -> CopiedTokens | None:
+        """What can be copied from the first of the three that has source ids; `None` without `copy_attention`."""
+        if self.copy_head is None:
+            if source_ids is not None:
+                raise ValueError("`source_ids` are what can be copied, and `copy_attention` is False. Leave them out.")
+            return None
+        check_token_ids("source_ids", source_ids, self.config.vocab_size)
+        if source_ids is None:
+            source_ids = getattr(encoder_outputs, "source_ids", None)
+        if source_ids is None:
+            source_ids = input_ids
+        expected = outputs.encoder_last_hidden_state.shape[:2]
+        if source_ids is None or source_ids.shape != expected:
+            raise ValueError(
+                "`source_ids` must hold the token of each source position, for `copy_attention` to copy: shape "
+                f"{tuple(expected)}, got {None if source_ids is None else tuple(source_ids.shape)}. Pass `input_ids`, "
+                "the encoder's whole output as `encoder_outputs`, or `source_ids` beside `inputs_embeds`."
+            )
+        return self.copy_head(
+            outputs.last_hidden_state,
+            outputs.decoder_inputs_embeds,
+            outputs.encoder_last_hidden_state,
+            outputs.source_weights,
+            source_ids.to(outputs.source_weights.device),
+        )
+
     @can_return_tuple
     @auto_docstring
     def forward(  # type: ignore[misc]
@@ -527,6 +620,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         skip_logits: bool = False,
+        source_ids: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | Seq2SeqLMOutput:
         r"""
@@ -541,6 +635,9 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         skip_logits (`bool`, *optional*, defaults to `False`):
             With `labels`: compute the loss without ever holding all logits, which are then `None` in the output; see
             [`chunked_sequence_loss`]. The same loss and gradients, in less time and memory.
+        source_ids (`torch.LongTensor` of shape `(batch_size, source_sequence_length)`, *optional*):
+            With `copy_attention`: the tokens that can be copied. By default those in `encoder_outputs`, or
+            `input_ids`; needed beside `inputs_embeds`.
         """
         if labels is not None:
             check_token_ids("labels", labels, self.config.vocab_size, ignored=IGNORE_INDEX)
@@ -563,16 +660,26 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state
+        copied = self.copied_tokens(outputs, source_ids, encoder_outputs, input_ids)
         loss = logits = None
         # An output projection that is wrapped (an adapter, quantisation) has no weight that says what it computes.
         if skip_logits and labels is not None and type(self.lm_head) is nn.Linear:
-            weight, bias = self.lm_head.weight, self.lm_head.bias
-            smoothing = self.config.label_smoothing
-            loss = chunked_sequence_loss(hidden_states, weight, bias, labels, num_items_in_batch, smoothing)
+            projection = hidden_states, self.lm_head.weight, self.lm_head.bias
+            targets = labels, num_items_in_batch, self.config.label_smoothing
+            if copied is None:
+                loss = chunked_sequence_loss(*projection, *targets)
+            else:
+                loss = chunked_mixture_loss(*projection, copied, *targets)
         else:
             logits = self.lm_head(hidden_states)
+            if copied is not None:
+                logits = mixture_log_probabilities(logits, copied)
             if labels is not None:
                 loss = sequence_loss(logits, labels, num_items_in_batch, self.config.label_smoothing)
+        # CODEPATH: pointer-generators with coverage (See et al. 2017).
+        if labels is not None and self.config.coverage_loss_weight:
+            coverage = coverage_loss(outputs.source_weights, labels, num_items_in_batch)
+            loss = loss + self.config.coverage_loss_weight * coverage
         return Seq2SeqLMOutput(loss=loss, logits=logits, **source_outputs(outputs))
 
 

@@ -110,6 +110,10 @@ class HfAttnLayer(GradientCheckpointingLayer):
             config, stack=stack, layer_idx=layer_idx, is_causal=is_decoder
         )
         self.mixer_layer_norm = build_norm(config) if has_norms else None
+        # CODEPATH: pointer-generators, and losses that penalise attending twice, read the last layer's weights.
+        self.returns_source_weights = (
+            is_decoder and config.reads_source_weights and layer_idx == config.decoder_layers - 1
+        )
         if is_decoder:
             self.encoder_attn = mechanism(CROSS_ATTENTION_TYPES[config.cross_attention_type]).from_config(
                 config, stack=stack, layer_idx=layer_idx, is_causal=False
@@ -140,12 +144,13 @@ class HfAttnLayer(GradientCheckpointingLayer):
         positions: NoPositions | None = None,
         rotations: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Args:
             hidden_states (`torch.Tensor`): (batch, length, d_model).
             attention_mask, encoder_attention_mask (`torch.Tensor`, *optional*): As the mixer's `build_mask` and the
-                cross-attention's `build_cross_mask` made them.
+                cross-attention's `build_cross_mask` made them; the latter for eager attention in a layer that
+                `returns_source_weights`.
             encoder_hidden_states (`torch.Tensor`, *optional*): The source, (batch, source_length, d_model); without
                 it a decoder layer does not attend to a source.
             initial_context (`torch.Tensor`, *optional*): A summary of the source, (batch, d_model).
@@ -153,7 +158,9 @@ class HfAttnLayer(GradientCheckpointingLayer):
             positions, rotations: The stack's position scheme, and what it says of these positions.
 
         Returns:
-            `torch.Tensor`: (batch, length, d_model).
+            `tuple[torch.Tensor, torch.Tensor | None]`: Hidden states, (batch, length, d_model); and where the layer
+            `returns_source_weights`, the weights over the source averaged over heads, float32 (batch, length,
+            source_length).
         """
         own_cache = None if past_key_values is None else past_key_values.self_attention_cache
         source_cache = None if past_key_values is None else past_key_values.cross_attention_cache
@@ -169,22 +176,29 @@ class HfAttnLayer(GradientCheckpointingLayer):
                 **kwargs,
             )[0]
 
+        source_weights = None
+
         def attend_to_source(states: torch.Tensor) -> torch.Tensor:
-            return self.encoder_attn(
+            nonlocal source_weights
+            outputs, weights = self.encoder_attn(
                 states,
                 attention_mask=encoder_attention_mask,
                 key_value_states=encoder_hidden_states,
                 past_key_values=source_cache,
                 initial_context=initial_context,
-                **kwargs,
-            )[0]
+                **(kwargs | {"output_attentions": True} if self.returns_source_weights else kwargs),
+            )
+            if self.returns_source_weights:
+                precise = torch.promote_types(weights.dtype, torch.float32)
+                source_weights = weights.mean(dim=1, dtype=precise)
+            return outputs
 
         hidden_states = self.residual(hidden_states, mix, self.mixer_layer_norm)
         if encoder_hidden_states is not None:
             hidden_states = self.residual(hidden_states, attend_to_source, self.encoder_attn_layer_norm)
         if self.feed_forward is not None:
             hidden_states = self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
-        return hidden_states
+        return hidden_states, source_weights
 
     def residual(
         self, hidden_states: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor], norm: nn.Module | None

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -74,12 +76,36 @@ def chunked_sequence_loss(
         `torch.Tensor`: A scalar, float32.
     """
     labels = labels.to(hidden_states.device)
-    device_type = hidden_states.device.type
-    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else hidden_states.dtype
     total = _ChunkedCrossEntropy.apply(
-        hidden_states.flatten(0, 1), weight, bias, labels.flatten(), label_smoothing, dtype
+        hidden_states.flatten(0, 1), weight, bias, labels.flatten(), label_smoothing, product_dtype(hidden_states)
     )
     return divide_by_items(total, labels, num_items_in_batch)
+
+
+def chunked_selected_logits(
+    hidden_states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, indices: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Columns of `logits = hidden_states @ weight.T + bias`, and `logits.logsumexp(dim=1)`, a chunk of rows at a time.
+
+    Neither pass holds more than `CHUNK_NUMBERS` logits: the backward pass makes them again, for losses that are no
+    sum over rows. The second derivative is not available.
+
+    Args:
+        hidden_states (`torch.Tensor`): (rows, d_model).
+        weight, bias (`torch.Tensor`): The output projection, (vocab_size, d_model) and (vocab_size,).
+        indices (`torch.LongTensor`): (rows, columns), of the vocabulary.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: (rows, columns) and (rows,), float32.
+    """
+    return _ChunkedSelectedLogits.apply(hidden_states, weight, bias, indices, product_dtype(hidden_states))
+
+
+def product_dtype(inputs: torch.Tensor) -> torch.dtype:
+    """The dtype in which `inputs` are multiplied here: autocast's, or their own."""
+    device_type = inputs.device.type
+    return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else inputs.dtype
 
 
 def divide_by_items(
@@ -157,3 +183,55 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return (*gradients, None, None, None)
+
+
+class _ChunkedSelectedLogits(torch.autograd.Function):
+    """Logits at `indices` and the rows' log normalisers n; the gradient of n by the logits z is exp(z - n)."""
+
+    @staticmethod
+    def forward(ctx, hidden_states, weight, bias, indices, dtype):
+        precise = torch.promote_types(dtype, torch.float32)
+        selected = torch.empty(indices.shape, dtype=precise, device=indices.device)
+        log_norms = selected.new_empty(len(indices))
+        for chunk, logits in _logit_chunks(hidden_states.to(dtype), weight.to(dtype), bias):
+            selected[chunk] = logits.gather(1, indices[chunk])
+            log_norms[chunk] = logits.logsumexp(dim=1)
+        ctx.save_for_backward(hidden_states, weight, bias, indices, log_norms)
+        ctx.dtype = dtype
+        return selected, log_norms
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_selected, grad_norms):
+        hidden_states, weight, bias, indices, log_norms = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
+        inputs, projection = hidden_states.to(ctx.dtype), weight.to(ctx.dtype)
+        grad_hidden = torch.empty_like(inputs) if needs_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=log_norms.dtype) if needs_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=log_norms.dtype) if needs_bias else None
+        for chunk, logits in _logit_chunks(inputs, projection, bias):
+            grad_logits = logits.sub_(log_norms[chunk, None]).exp_().mul_(grad_norms[chunk, None])
+            grad_logits.scatter_add_(1, indices[chunk], grad_selected[chunk])
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(dim=0)
+            grad_products = grad_logits.to(ctx.dtype)
+            if grad_hidden is not None:
+                torch.mm(grad_products, projection, out=grad_hidden[chunk])
+            if grad_weight is not None:
+                grad_weight += grad_products.T @ inputs[chunk]
+        gradients = [
+            None if gradient is None else gradient.to(source.dtype)
+            for gradient, source in ((grad_hidden, hidden_states), (grad_weight, weight), (grad_bias, bias))
+        ]
+        return (*gradients, None, None)
+
+
+def _logit_chunks(
+    inputs: torch.Tensor, projection: torch.Tensor, bias: torch.Tensor | None
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Rows of `inputs`, and their logits in float32."""
+    precise = torch.promote_types(inputs.dtype, torch.float32)
+    for start in range(0, len(inputs), chunk_rows := max(1, CHUNK_NUMBERS // len(projection))):
+        chunk = slice(start, start + chunk_rows)
+        logits = (inputs[chunk] @ projection.T).to(precise)
+        yield chunk, logits if bias is None else logits.add_(bias)

@@ -179,6 +179,23 @@ MATRIX: dict[str, dict[str, Any]] = {
         "decoder_layer_types": ["lstm", "full_attention"],
         "position_embedding_type": "relative_bias",
     },
+    "full-copying": {"copy_attention": True, "coverage_loss_weight": 0.5, "label_smoothing": 0.1},
+    "lstm-copying": {
+        "encoder_layer_types": "lstm",
+        "decoder_layer_types": "lstm",
+        "cross_attention_type": "additive",
+        "position_embedding_type": "none",
+        "heads": 1,
+        "copy_attention": True,
+    },
+    "mixed-copying": {
+        "encoder_layer_types": ["sliding_attention", "ssru"],
+        "decoder_layer_types": ["gru", "linear_attention"],
+        "cross_attention_type": "general",
+        "position_embedding_type": "rope",
+        "norm_position": "post",
+        "copy_attention": True,
+    },
     "full-to-sliding-and-linear": {
         "decoder_layer_types": ["sliding_attention", "linear_attention"],
         "position_embedding_type": "rope",

@@ -13,7 +13,6 @@ from transformers import (
     AutoModelForSequenceClassification,
     EncoderDecoderCache,
 )
-from transformers.modeling_outputs import BaseModelOutput
 
 from hf_attn import (
     HfAttnForConditionalGeneration,
@@ -199,7 +198,8 @@ def test_generation_from_embeddings_and_from_encoder_outputs(config):
     settings = {"attention_mask": batch["attention_mask"], "num_beams": 2, "max_new_tokens": 6}
     expected = model.generate(batch["input_ids"], **settings)
     embeds = model.get_input_embeddings()(batch["input_ids"])
-    assert torch.equal(model.generate(inputs_embeds=embeds, **settings), expected)
+    copyable = {"source_ids": batch["input_ids"]} if config.copy_attention else {}
+    assert torch.equal(model.generate(inputs_embeds=embeds, **copyable, **settings), expected)
     encoder_outputs = model.get_encoder()(batch["input_ids"], attention_mask=batch["attention_mask"])
     assert torch.equal(model.generate(encoder_outputs=encoder_outputs, **settings), expected)
 
@@ -239,7 +239,7 @@ def test_static_cache_generates_the_same(config):
         assert torch.equal(dynamic, static)
 
 
-@pytest.mark.parametrize("name", ["full", "sliding", "linear", "lstm", "full-to-ssru", "mixed"])
+@pytest.mark.parametrize("name", ["full", "sliding", "linear", "lstm", "full-to-ssru", "mixed", "full-copying"])
 @torch.no_grad()
 def test_beams_wide_enough_find_what_trying_everything_finds(name):
     vocab_size, longest, end = 5, 4, 2
@@ -295,7 +295,7 @@ def test_cache_reorders_repeats_and_selects(config):
         _, past = decode(model, encoder_outputs, None, decoder_ids[:, :5], [3, 1, 1])
         change(past)
         return model(
-            encoder_outputs=BaseModelOutput(encoder_outputs.last_hidden_state[rows]),
+            encoder_outputs=type(encoder_outputs)(**{name: value[rows] for name, value in encoder_outputs.items()}),
             decoder_input_ids=decoder_ids[rows, 5:],
             past_key_values=past,
         ).logits
@@ -586,7 +586,8 @@ def test_builds_on_meta_and_loads_by_device_map(config, tmp_path):
         empty = HfAttnForConditionalGeneration(config)
     assert {parameter.device.type for parameter in empty.parameters()} == {"meta"}
     loaded = HfAttnForConditionalGeneration.from_pretrained(tmp_path, device_map="cpu")
-    device_map = {"model.shared": "cpu", "lm_head": "cpu"}
+    heads = [name for name, _ in model.named_children() if name != "model"]
+    device_map = dict.fromkeys(["model.shared", *heads], "cpu")
     for stack in ("encoder", "decoder"):
         for name, _ in model.get_submodule(f"model.{stack}").named_children():
             device_map[f"model.{stack}.{name}"] = "disk" if name == "layers" else "cpu"
@@ -602,7 +603,7 @@ def test_builds_on_meta_and_loads_by_device_map(config, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "lstm", "full-to-ssru", "sliding", "linear"])
+@pytest.mark.parametrize("name", ["full", "lstm", "full-to-ssru", "sliding", "linear", "full-copying"])
 def test_compiled_training_step_equals_eager(name):
     config = tiny_config(**MATRIX[name])
     batch = tiny_batch(config)
@@ -617,7 +618,7 @@ def test_compiled_training_step_equals_eager(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["full", "lstm", "full-to-ssru", "sliding", "linear"])
+@pytest.mark.parametrize("name", ["full", "lstm", "full-to-ssru", "sliding", "linear", "full-copying"])
 @torch.no_grad()
 def test_compiled_decoding_step_generates_the_same(name):
     config = tiny_config(**MATRIX[name])

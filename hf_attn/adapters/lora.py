@@ -222,9 +222,11 @@ def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, directory:
     Raises:
         ValueError: The merge gives a weight that is not finite.
     """
-    generation_config = model.generation_config
+    # A model with a task head has none.
+    generation_config = getattr(model, "generation_config", None)
     merged = model.merge_and_unload(safe_merge=True)
-    merged.generation_config = generation_config
+    if generation_config is not None:
+        merged.generation_config = generation_config
     merged.config.use_cache = True
     merged.save_pretrained(directory)
     tokenizer.save_pretrained(directory)

@@ -11,6 +11,7 @@ of `Seq2SeqTrainingArguments` included, is a flag and a key of the YAML file.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import ClassVar
@@ -91,6 +92,7 @@ SCORE_NOTES = (
     "take the first one or three sentences (of a dialogue: turns) of the source as its summary."
 )
 LEADS = (1, 3)
+shortened = partial(shorten, width=200, placeholder=" ...")
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
@@ -145,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             baselines = {f"first {task.lead_unit}s: {count}": f"lead_{count}" for count in LEADS}
             print(f"\n{score_table(stages.metrics, SCORES, baselines)}\n")
             rows = zip(sources, references["test"], predictions, strict=True)
-            samples = [(shorten(source, 200), texts[0], made) for source, texts, made in rows][: task.num_samples]
-            print(format_table(["source", "reference", "summary"], samples))
+            samples = [(source, texts[0], summary) for source, texts, summary in rows][: task.num_samples]
+            print(format_table(["source", "reference", "summary"], [list(map(shortened, row)) for row in samples]))
         told = finish_run(
             run,
             stages.trainer,
@@ -155,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             languages=[task.language],
             score_names=SCORES,
             score_notes=SCORE_NOTES,
-            example=task.source_prefix + shorten(sources[0] if sources else "Ann: Lunch at one? Bob: Gladly.", 200),
+            example=task.source_prefix + shortened(sources[0] if sources else "Ann: Lunch at one? Bob: Gladly."),
         )
         print(told)
     return stages.metrics

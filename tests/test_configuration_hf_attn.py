@@ -160,7 +160,13 @@ REFUSALS = [
         {"encoder_layer_types": "sliding_attention", "sliding_window": 1},
         "`sliding_window` must be at least 2 in an encoder",
     ),
-    ({"copy_attention": True}, "`copy_attention` and `coverage_loss_weight` are reserved names"),
+    (
+        {"copy_attention": True, "cross_attention_type": "none"},
+        "`copy_attention` and `coverage_loss_weight` read the weights of the cross-attention, and "
+        "`cross_attention_type` = 'none' has none, got True and 0.0. Leave them",
+    ),
+    ({"coverage_loss_weight": 0.5, "cross_attention_type": "none"}, "has none, got False and 0.5"),
+    ({"coverage_loss_weight": -1.0}, "`coverage_loss_weight` must be 0 or more, got -1.0"),
     (
         {"d_modle": 16},
         "`d_modle` is not a field of HfAttnConfig (did you mean `d_model`?). Known fields: .*vocab_size",

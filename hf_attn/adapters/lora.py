@@ -18,6 +18,7 @@ BASE_FILE = "base_fingerprint.json"
 FINGERPRINT_ATTRIBUTE = "base_fingerprint"
 MERGED_FOLDER = "merged"
 ALL_LINEAR = "all-linear"
+SPAN_HEAD = "qa_outputs"
 
 
 class LoraArguments(Protocol):
@@ -51,6 +52,8 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments) -> PeftModel:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM if model.can_generate() else TaskType.QUESTION_ANS,
+        # PEFT trains a span head whole; all-linear would also adapt it.
+        exclude_modules=None if model.can_generate() else [SPAN_HEAD],
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,

@@ -10,8 +10,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
 
 from hf_attn import HfAttnForConditionalGeneration, cli
-from hf_attn.cli.generate import _batches, generate_lines, length_limit, load_for_inference
 from hf_attn.data import train_tokenizer
+from hf_attn.generation import TextGenerator, has_term, load_for_inference
 from tests.utils import tiny_config, tiny_model
 
 
@@ -65,53 +65,47 @@ def fails(capsys, *arguments):
     return capsys.readouterr().err
 
 
-def alone(model, tokenizer, line, **options):
-    """What the model makes of one line by itself."""
-    inputs = tokenizer(line, return_tensors="pt")
-    with torch.inference_mode():
-        output_ids = model.generate(**inputs, **options)
-    return " ".join(tokenizer.decode(output_ids[0], skip_special_tokens=True).split())
-
-
-@pytest.mark.parametrize("tokens_per_batch", [1, 20, 4096])
-def test_each_line_is_answered_in_its_place(model, tokenizer, tokens_per_batch):
-    options = {"num_beams": 2, "max_new_tokens": 6}
-    outputs = list(generate_lines(model, tokenizer, LINES, tokens_per_batch=tokens_per_batch, **options))
-    expected = [alone(model, tokenizer, line, **options) if line.strip() else "" for line in LINES]
-    assert outputs == expected
-    assert len(set(outputs)) > 2
-
-
-def test_lines_are_answered_window_by_window(model, tokenizer, monkeypatch):
-    whole = list(generate_lines(model, tokenizer, LINES, max_new_tokens=4))
-    monkeypatch.setattr("hf_attn.cli.generate._WINDOW", 2)
-    read = []
-    outputs = generate_lines(model, tokenizer, (read.append(line) or line for line in LINES), max_new_tokens=4)
-    assert next(outputs) == whole[0]
-    assert len(read) == 2
-    assert list(outputs) == whole[1:]
-
-
-def test_batches_are_of_like_length_within_the_budget():
-    lengths = {0: 3, 2: 9, 3: 4, 5: 30, 6: 4}
-    assert list(_batches(lengths, 12)) == [[5], [2], [3, 6, 0]]
-
-
-def test_length_limit(model):
-    assert length_limit(model, 4, 7) == {"max_new_tokens": 7}
-    assert length_limit(model, 4) == {"max_new_tokens": 24}
-    assert length_limit(model, 40) == {"max_new_tokens": model.config.max_position_embeddings - 1}
-    limited = tiny_model()
-    limited.generation_config.max_length = 9
-    assert length_limit(limited, 4) == {}
-
-
 def test_command(checkpoint, model, tokenizer, monkeypatch, capsys):
     arguments = ["--num_beams", "2", "--max_new_tokens", "6"]
     output = run(monkeypatch, capsys, "".join(f"{line}\n" for line in LINES), checkpoint, *arguments)
-    expected = generate_lines(model, tokenizer, LINES, num_beams=2, max_new_tokens=6)
-    assert output == "".join(f"{line}\n" for line in expected)
+    expected = TextGenerator(model, tokenizer, num_beams=2, max_new_tokens=6)(LINES)
+    assert output == "".join(f"{' '.join(text.split())}\n" for text in expected)
     assert run(monkeypatch, capsys, "", checkpoint) == ""
+
+
+def test_n_best_lists_have_scores(checkpoint, model, tokenizer, monkeypatch, capsys):
+    options = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 6, "length_penalty": 0.5}
+    flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    output = run(monkeypatch, capsys, "das haus\n\nhund\n", checkpoint, *flags)
+    expected = []
+    for number, hypotheses in enumerate(
+        TextGenerator(model, tokenizer, **options).n_best(["das haus", "", "hund"]), 1
+    ):
+        for text, score in hypotheses:
+            expected.append(f"{number}\t{score:.4f}\t{' '.join(text.split())}\n")
+    assert output == "".join(expected)
+    assert len(expected) == 5
+
+
+def test_samples_and_minimum_bayes_risk(checkpoint, monkeypatch, capsys):
+    flags = [checkpoint, "--do_sample", "--temperature", "0.8", "--top_p", "0.9", "--max_new_tokens", "6"]
+    text = "das haus\nhund\n"
+    first, again, other = (run(monkeypatch, capsys, text, *flags, "--seed", seed) for seed in ("1", "1", "2"))
+    assert first == again != other
+    flags += ["--mbr", "chrf", "--num_candidates", "4", "--seed", "1"]
+    assert len(run(monkeypatch, capsys, text, *flags).splitlines()) == 2
+
+
+def test_glossary_and_prefix(checkpoint, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "glossary.tsv"
+    path.write_text("haus\tbig house\nhund\tdog\n", encoding="utf-8")
+    flags = ["--glossary", str(path), "--num_beams", "3", "--max_new_tokens", "16", "--forced_prefix", "the"]
+    house, both = run(monkeypatch, capsys, "das haus\nhund und haus\n", checkpoint, *flags).splitlines()
+    assert has_term(house, "big house")
+    assert has_term(both, "big house")
+    assert has_term(both, "dog")
+    assert house.startswith("the")
+    assert both.startswith("the")
 
 
 def test_command_with_an_adapter(checkpoint, adapter, monkeypatch, capsys):
@@ -140,18 +134,16 @@ def test_a_model_of_another_family(tokenizer, tmp_path, monkeypatch, capsys):
 
 
 def test_bad_input(checkpoint, tmp_path, monkeypatch, capsys):
-    assert "`--num_beams` must be at least 1, got 0" in fails(capsys, checkpoint, "--num_beams", "0")
-    assert "`--tokens_per_batch` must be at least 1, got -1" in fails(capsys, checkpoint, "--tokens_per_batch", "-1")
+    for flags, message in (
+        (["--num_beams", "0"], "`num_beams` must be a whole number of at least 1, got 0"),
+        (["--tokens_per_batch", "-1"], "`tokens_per_batch` must be a whole number of at least 1, got -1"),
+        (["--temperature", "0.5"], "`temperature` has an effect only with `do_sample`, got 0.5"),
+        (["--seed", "5"], "`--seed` has an effect only with `--do_sample`, got 5"),
+        (["--forced_prefix", " "], "`--forced_prefix` must hold text, got ' '"),
+        (["--glossary", str(tmp_path / "none.tsv")], "`glossary` must be a text file in UTF-8, got "),
+    ):
+        assert message in fails(capsys, checkpoint, *flags)
     missing = str(tmp_path / "nothing")
     assert "`MODEL` must be a checkpoint with a tokenizer, got '" in fails(capsys, missing)
     message = fails(capsys, checkpoint, "--adapter", missing)
     assert f"`--adapter` must be the directory of a PEFT adapter, got '{missing}'" in message
-
-
-def test_a_line_that_the_model_refuses_is_named(tokenizer):
-    model = tiny_model(
-        tiny_config(vocab_size=len(tokenizer), position_embedding_type="learned", max_position_embeddings=8)
-    )
-    lines = ["hund", "das haus und das haus und das haus"]
-    with pytest.raises(ValueError, match=r"^line 2 \(\d+ tokens\): .*max_position_embeddings"):
-        list(generate_lines(model, tokenizer, lines))

@@ -1,0 +1,332 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""A glossary: source terms that must become given target terms, as a `LogitsProcessor` for beam search.
+
+The constrained beam search of transformers (`force_words_ids`) has left the library for a repository on the Hub. What
+stays is the logits processor, and it suffices: it sees every beam of a row at each step, so by masking all other
+continuations it decides which ones live on. The choice is that of dynamic beam allocation (Post and Vilar 2018, "Fast
+Lexically Constrained Decoding with Dynamic Beam Allocation for Neural Machine Translation", sections 3 and 4):
+hypotheses compete with those that have as many tokens of their terms. Scores stay the model's own; the place of a term
+that the model finds unlikely everywhere is therefore a poor one.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
+
+
+# A letter or digit of a script that puts spaces between words; Chinese, Japanese, Thai, Lao, Burmese and Khmer do not.
+_WORD_CHARACTER = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+# Half a character counts as a letter: a word may go on with it.
+_INSIDE_WORD = re.compile(f"{_WORD_CHARACTER}|\ufffd")
+
+
+def _whole_words(term: str) -> str:
+    """A pattern for a term, with any white space between its words and no letter or digit beside it."""
+    pattern = r"\s+".join(re.escape(word) for word in term.split())
+    before = f"(?<!{_WORD_CHARACTER})" if re.match(_WORD_CHARACTER, term) else ""
+    after = f"(?!{_WORD_CHARACTER})" if re.match(_WORD_CHARACTER, term[-1]) else ""
+    return f"{before}{pattern}{after}"
+
+
+def has_term(text: str, term: str) -> bool:
+    """Whether a text holds a term as whole words, written exactly so but for the white space."""
+    return re.search(_whole_words(term), text) is not None
+
+
+class Glossary:
+    """Source terms and the target terms that they must become.
+
+    A source term is found as whole words. One in small letters is found in any case ("Hound" at the start of a
+    sentence); one with capitals only as it is written, so that "US" is not found in "between us". Where terms overlap,
+    the one that starts first counts, and of these the longest. The target term must occur at least once, as whole
+    words, written exactly so: a glossary inflects nothing.
+
+    Args:
+        entries: Source term -> target term.
+
+    Raises:
+        TypeError: A term is not a string.
+        ValueError: There are no entries, or a term is blank.
+    """
+
+    def __init__(self, entries: Mapping[str, str]):
+        if not entries:
+            raise ValueError("`glossary` must hold at least one entry, got none")
+        self._entries: dict[str, str] = {}
+        for source, target in entries.items():
+            for term in (source, target):
+                if not isinstance(term, str):
+                    raise TypeError(f"`glossary` must map text to text, got {source!r}: {target!r}")
+                if not term.strip():
+                    raise ValueError(f"`glossary` must hold no blank term, got {source!r}: {target!r}")
+            self._entries[" ".join(source.split())] = " ".join(target.split())
+        longest_first = sorted(self._entries, key=len, reverse=True)
+        self._pattern = re.compile(
+            "|".join(f"(?i:{_whole_words(term)})" if term.islower() else _whole_words(term) for term in longest_first)
+        )
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Glossary":
+        """Reads a UTF-8 file with a source term, a tab and a target term on each line; blank lines do not count.
+
+        Raises:
+            ValueError: There is no such file, or a line has another form, or a source term comes twice.
+        """
+        entries: dict[str, str] = {}
+        try:
+            lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"`glossary` must be a text file in UTF-8, got {str(path)!r}: {error}") from error
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            terms = [term.strip() for term in line.split("\t")]
+            if len(terms) != 2 or not all(terms):
+                raise ValueError(
+                    f"`glossary` must hold a source term, a tab and a target term on each line, line {number} of "
+                    f"{str(path)!r} is {line!r}"
+                )
+            if terms[0] in entries:
+                raise ValueError(
+                    f"`glossary` must hold each source term once, {terms[0]!r} comes again on line {number} of "
+                    f"{str(path)!r}"
+                )
+            entries[terms[0]] = terms[1]
+        return cls(entries)
+
+    def target_terms(self, text: str) -> list[str]:
+        """The target terms, each once, that a translation of `text` must hold, in the order of the source terms."""
+        found = [" ".join(match.group().split()) for match in self._pattern.finditer(text)]
+        return list(dict.fromkeys(self._entries.get(term, self._entries.get(term.lower(), "")) for term in found))
+
+
+class TermTokens:
+    """How a tokenizer writes target terms, and at which of its tokens a word goes on.
+
+    Args:
+        tokenizer: Terms are written as its targets.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self._tokenizer = tokenizer
+        self._spellings: dict[str, list[tuple[int, ...]]] = {}
+        # Decoded after a word, a token shows whether it has a space before it.
+        word = next(token_id for token_id in range(len(tokenizer)) if self._decode([token_id]).isalnum())
+        start = len(self._decode([word]))
+        pieces = [self._decode([word, token_id])[start:] for token_id in range(len(tokenizer))]
+        special = set(tokenizer.all_special_ids)
+        # Tokens without text stand between others unseen.
+        self.silent = frozenset(token for token, piece in enumerate(pieces) if not piece or token in special)
+        self.goes_on = [bool(_INSIDE_WORD.match(piece)) for piece in pieces]
+        self.stays_open = [bool(piece and _INSIDE_WORD.match(piece[-1])) for piece in pieces]
+
+    def spellings(self, term: str) -> list[tuple[int, ...]]:
+        """The token ids that write a term: at the start of a text, after a word, and after an opening bracket.
+
+        Raises:
+            ValueError: The tokenizer cannot write the term.
+        """
+        if term not in self._spellings:
+            candidates = [tuple(self._token_ids(term))]
+            for context, joint in (("a", " "), ("(", "")):
+                before, whole = self._token_ids(context), self._token_ids(f"{context}{joint}{term}")
+                if whole[: len(before)] == before:
+                    candidates.append(tuple(whole[len(before) :]))
+            written = [ids for ids in dict.fromkeys(candidates) if self._decode(ids).strip() == term]
+            if not written:
+                raise ValueError(f"`glossary` must hold target terms that the tokenizer can write, got {term!r}")
+            self._spellings[term] = written
+        return self._spellings[term]
+
+    def _token_ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text_target=text, add_special_tokens=False)["input_ids"])
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        text = self._tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text if isinstance(text, str) else "".join(text)
+
+
+class _Coverage(NamedTuple):
+    """What a hypothesis has of the terms of its row.
+
+    Attributes:
+        met: Terms that occur and whose last word has ended.
+        begun: Spellings under way: the term, its token ids, and how many of them are there. One with all of them
+            waits for the token that ends the word.
+        last: The last token with text, if any.
+    """
+
+    met: frozenset[int] = frozenset()
+    begun: tuple[tuple[int, tuple[int, ...], int], ...] = ()
+    last: int | None = None
+
+
+class _RowTerms:
+    """The terms of one row, and the hypotheses that are alive in its beams."""
+
+    def __init__(self, terms: Iterable[str], tokens: TermTokens):
+        self.tokens = tokens
+        self.spellings = [tokens.spellings(term) for term in terms]
+        # After a word only a spelling with a space can begin: the longest, to be sure that there is room for it.
+        self.lengths = [max(len(ids) for ids in spellings) for spellings in self.spellings]
+        self.alive: dict[tuple[int, ...], tuple[float, _Coverage]] = {}
+
+    def advance(self, coverage: _Coverage, token: int) -> _Coverage:
+        """The coverage once a token is appended."""
+        if token in self.tokens.silent or token >= len(self.tokens.goes_on):
+            return coverage
+        met, begun = set(coverage.met), []
+        for term, ids, matched in coverage.begun:
+            if matched < len(ids):
+                if ids[matched] == token:
+                    begun.append((term, ids, matched + 1))
+            elif not (self.tokens.goes_on[token] and self.tokens.stays_open[ids[-1]]):
+                met.add(term)
+        begun += [(term, ids, 1) for term, ids in self._startable(coverage) if ids[0] == token]
+        return _Coverage(frozenset(met), tuple(entry for entry in begun if entry[0] not in met), token)
+
+    def _startable(self, coverage: _Coverage) -> list[tuple[int, tuple[int, ...]]]:
+        """Spellings that may begin at the next token."""
+        inside_word = coverage.last is not None and self.tokens.stays_open[coverage.last]
+        return [
+            (term, ids)
+            for term, spellings in enumerate(self.spellings)
+            if term not in coverage.met
+            for ids in spellings
+            if not (inside_word and self.tokens.goes_on[ids[0]])
+        ]
+
+    def missing(self, coverage: _Coverage) -> int:
+        """Tokens that the terms still need."""
+        needed = {term: length for term, length in enumerate(self.lengths) if term not in coverage.met}
+        for term, ids, matched in coverage.begun:
+            needed[term] = min(needed[term], len(ids) - matched)
+        return sum(needed.values())
+
+    def next_tokens(self, coverage: _Coverage) -> set[int]:
+        """Tokens that begin a term or carry one on."""
+        carried_on = {ids[matched] for _, ids, matched in coverage.begun if matched < len(ids)}
+        return carried_on | {ids[0] for _, ids in self._startable(coverage)}
+
+
+class GlossaryLogitsProcessor(LogitsProcessor):
+    """Keeps in each row's beams hypotheses that will hold the row's terms; for one call of `generate` with beams.
+
+    At each step the candidates of a row are the best continuations over all its beams, the best one of each beam, and
+    those that begin a term or carry one on. None may end without all terms, or leave too few tokens for the rest. They
+    are parted by how many tokens of the terms they have; the best of each part live on, then the second of each, parts
+    with more tokens first, until the beams are full. All other continuations get a score of minus infinity.
+
+    Rows without terms are left alone. A row of which other processors forbid every candidate loses its hypotheses.
+
+    Args:
+        terms: The target terms of each row of the batch.
+        tokens: Of the tokenizer that decodes the outputs.
+        prompts: Token ids that the hypotheses of each row start with.
+        num_beams: Beams of a row, at least 2.
+        max_length: Most tokens of a hypothesis, the prompt included.
+        eos_token_ids: Tokens that end a hypothesis.
+
+    Raises:
+        ValueError: The terms of a row do not fit into `max_length`.
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[Sequence[str]],
+        tokens: TermTokens,
+        prompts: Sequence[Sequence[int]],
+        *,
+        num_beams: int,
+        max_length: int,
+        eos_token_ids: Sequence[int],
+    ):
+        self._num_beams = num_beams
+        self._max_length = max_length
+        self._eos_token_ids = list(eos_token_ids)
+        self._rows = {row: _RowTerms(row_terms, tokens) for row, row_terms in enumerate(terms) if row_terms}
+        for row, state in self._rows.items():
+            coverage = _Coverage()
+            for token in prompts[row]:
+                coverage = state.advance(coverage, token)
+            room = max_length - len(prompts[row]) - 1
+            if state.missing(coverage) > room:
+                raise ValueError(
+                    f"`max_new_tokens` must leave room for the target terms {', '.join(map(repr, terms[row]))} and "
+                    f"the end, which take {state.missing(coverage) + 1} tokens, got {room + 1}"
+                )
+            state.alive = {tuple(prompts[row]): (0.0, coverage)}
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Masks what does not live on.
+
+        Args:
+            input_ids: int64 (rows * num_beams, length): the hypotheses.
+            scores: float (rows * num_beams, vocab_size): log-probabilities of the next token.
+
+        Returns:
+            The scores, minus infinity where masked.
+        """
+        kept = scores.clone()
+        for row, state in self._rows.items():
+            beams = slice(row * self._num_beams, (row + 1) * self._num_beams)
+            chosen = self._choose(state, input_ids[beams].tolist(), scores[beams])
+            mask = torch.ones_like(kept[beams], dtype=torch.bool)
+            for beam, token in chosen:
+                mask[beam, token] = False
+            kept[beams] = kept[beams].masked_fill(mask, -torch.inf)
+        return kept  # type: ignore[return-value]
+
+    def _choose(self, state: _RowTerms, hypotheses: list[list[int]], log_probs: torch.Tensor) -> list[tuple[int, int]]:
+        """Beams and tokens that live on; `state.alive` then holds the hypotheses that they make."""
+        # Beams that are filled up with copies, or with what was masked, come after the real ones.
+        alive = [state.alive.pop(tuple(hypothesis), None) for hypothesis in hypotheses]
+        totals = log_probs + log_probs.new_tensor([entry[0] if entry else -torch.inf for entry in alive])[:, None]
+        for beam, entry in enumerate(alive):
+            if entry is not None and state.missing(entry[1]):
+                totals[beam, self._eos_token_ids] = -torch.inf
+        candidates = self._candidates(state, alive, totals)
+        length = len(hypotheses[0]) + 1
+        parts: dict[int, list[tuple[int, int]]] = {}
+        coverages = {}
+        for beam, token in sorted(candidates, key=lambda key: (-candidates[key], key)):
+            entry = alive[beam]
+            if entry is None or candidates[beam, token] == -torch.inf:
+                continue
+            coverage = state.advance(entry[1], token)
+            missing = state.missing(coverage)
+            if missing and missing > self._max_length - length - 1:
+                continue
+            coverages[beam, token] = coverage
+            parts.setdefault(missing, []).append((beam, token))
+        ranked = sorted((rank, missing, key) for missing, keys in parts.items() for rank, key in enumerate(keys))
+        chosen = [key for _, _, key in ranked[: self._num_beams]]
+        state.alive = {
+            (*hypotheses[beam], token): (candidates[beam, token], coverages[beam, token])
+            for beam, token in chosen
+            if token not in self._eos_token_ids
+        }
+        return chosen
+
+    def _candidates(
+        self, state: _RowTerms, alive: Sequence[tuple[float, _Coverage] | None], totals: torch.Tensor
+    ) -> dict[tuple[int, int], float]:
+        """Scores of the continuations that compete, by beam and token."""
+        vocab_size = totals.shape[1]
+        best = totals.flatten().topk(min(self._num_beams, totals.numel()))
+        keys = [divmod(place, vocab_size) for place in best.indices.tolist()]
+        keys += list(enumerate(totals.argmax(dim=1).tolist()))
+        keys += [
+            (beam, token)
+            for beam, entry in enumerate(alive)
+            if entry is not None
+            for token in state.next_tokens(entry[1])
+            if token < vocab_size
+        ]
+        keys = list(dict.fromkeys(keys))
+        beams, tokens = zip(*keys, strict=True)
+        return dict(zip(keys, totals[list(beams), list(tokens)].tolist(), strict=True))

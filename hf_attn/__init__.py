@@ -18,6 +18,7 @@ from .modeling_hf_attn import (
     HfAttnPreTrainedModel,
 )
 from .peft_registration import register_lora_targets
+from .pipeline_registration import register_pipelines
 
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ AutoModelForSeq2SeqLM.register(HfAttnConfig, HfAttnForConditionalGeneration)
 AutoModelForQuestionAnswering.register(HfAttnConfig, HfAttnForQuestionAnswering)
 AutoModelForSequenceClassification.register(HfAttnConfig, HfAttnForSequenceClassification)
 register_lora_targets()
+register_pipelines()
 
 __all__ = [
     "PRESETS",

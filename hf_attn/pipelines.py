@@ -1,0 +1,402 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""What `pipeline("attn-translation")`, `"attn-summarization"` and `"attn-question-answering"` make.
+
+They serve any seq2seq model, and any model that marks spans, from a directory or the Hub; the name of an adapter loads
+its base too. Inputs and outputs are those of the pipelines that transformers 4 had under the names without `attn-`.
+"""
+
+# Steps of a pipeline take what the step before them gives, which their general signatures do not say.
+# mypy: disable-error-code="override, assignment"
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from torch.utils.data import Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    GenerationConfig,
+    PreTrainedModel,
+)
+from transformers.pipelines.base import ChunkPipeline, Pipeline
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, find_adapter_config_file
+
+
+# Candidates that share the probability among them.
+_NUM_CANDIDATES = 20
+_DEFAULT_MAX_SEQ_LEN = 384
+
+
+class _GeneratingPipeline(Pipeline):
+    """What pipelines that call `generate` share."""
+
+    model: Any
+    tokenizer: Any
+    _load_tokenizer = True
+    _load_processor = False
+    _load_image_processor = False
+    _load_video_processor = False
+    _load_feature_extractor = False
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        if isinstance(inputs, (list, tuple)):
+            return super().__call__(list(inputs), **options) if len(inputs) else []
+        is_stream = isinstance(inputs, Iterable) and not isinstance(inputs, (str, Mapping, Dataset))
+        # The parent streams generators and its own kind of dataset.
+        return super().__call__((item for item in inputs) if is_stream else inputs, **options)
+
+    def _encode(self, *texts: str, truncation: bool) -> dict[str, torch.Tensor]:
+        """Token ids and mask of a text or a pair, int64 of shape `(1, length)`; of a pair the second is cut."""
+        limit = source_positions(self.model)
+        options: dict[str, Any] = {"truncation": False}
+        if truncation and limit is not None:
+            options = {"truncation": True if len(texts) == 1 else "only_second", "max_length": limit}
+        encoded = self.tokenizer(*texts, return_tensors="pt", verbose=False, **options)
+        length = encoded["input_ids"].shape[1]
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"`inputs` must keep within the {limit} positions of the model, got a text of {length} tokens. Pass "
+                "`truncation=True` to have the rest left out, or split the text."
+            )
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+
+    def _generate(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> torch.Tensor:
+        """Token ids, int64 of shape `(batch_size, num_return_sequences, length)`."""
+        # It loads more than a pipeline of spans needs.
+        from .generation import length_limit
+
+        limit = {}
+        if not options.keys() & {"max_new_tokens", "max_length", "generation_config"}:
+            limit = length_limit(self.model, inputs["input_ids"].shape[1])
+        token_ids = self.model.generate(**inputs, **limit, **options)
+        return token_ids.unflatten(0, (inputs["input_ids"].shape[0], -1))
+
+    def _texts(self, token_ids: torch.Tensor) -> list[str]:
+        return [text.strip() for text in self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)]
+
+
+class TextToTextPipeline(_GeneratingPipeline):
+    """
+    Texts to texts. A call takes one text, a list, a generator, or any other iterable of texts, such as a column of a
+    data set; lists give lists, streams are read as their results are asked for.
+
+    A text gives `[{OUTPUT_NAME: output}]`, with `num_return_sequences` as many; a list of texts with one output each
+    gives `[{OUTPUT_NAME: output}, ...]`. A blank text gives the output "".
+
+    Options, of the pipeline or of a call:
+        prefix: Put before each text, as T5 wants; by default the `prefix` of the model's config, if it has one.
+        truncation: Cut texts to the positions of the model. Without it a longer text is an error.
+        batch_size: Texts that go through the model together.
+        others: Those of `generate`. Without a limit there or in the generation config, an output has at most twice
+            the tokens of the longest source of its batch and 16 more.
+
+    Raises:
+        TypeError: An input is no text.
+        ValueError: A text is longer than the positions of the model.
+    """
+
+    output_name = "generated"
+
+    def _sanitize_parameters(
+        self, prefix: str | None = None, truncation: bool | None = None, **generate_options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        given = {"prefix": prefix, "truncation": truncation}
+        return {name: value for name, value in given.items() if value is not None}, generate_options, {}
+
+    def __call__(self, inputs: str | Iterable[str], **options: Any) -> Any:
+        results = super().__call__(inputs, **options)
+        if isinstance(results, list) and not isinstance(inputs, str) and all(len(result) == 1 for result in results):
+            return [result[0] for result in results]
+        return results
+
+    def preprocess(self, text: str, prefix: str | None = None, truncation: bool = False) -> dict[str, Any]:
+        """Token ids of a text, and whether it is blank."""
+        if not isinstance(text, str):
+            raise TypeError(f"`inputs` must be a text, or an iterable of texts, got {type(text).__name__}: {text!r}")
+        if prefix is None:
+            prefix = getattr(self.model.config, "prefix", None) or ""
+        return {**self._encode(prefix + text, truncation=truncation), "is_blank": not text.strip()}
+
+    def _forward(self, inputs: dict[str, Any], **generate_options: Any) -> dict[str, Any]:
+        is_blank = inputs.pop("is_blank")
+        return {"output_ids": self._generate(inputs, generate_options), "is_blank": is_blank}
+
+    def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, str]]:
+        """The texts of what was generated from one text."""
+        texts = self._texts(outputs["output_ids"][0])
+        return [{self.output_name: "" if outputs["is_blank"] else text} for text in texts]
+
+
+class TranslationPipeline(TextToTextPipeline):
+    """`attn-translation`: gives `translation_text`."""
+
+    output_name = "translation_text"
+
+
+class SummarizationPipeline(TextToTextPipeline):
+    """`attn-summarization`: gives `summary_text`."""
+
+    output_name = "summary_text"
+
+
+class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
+    """
+    `attn-question-answering`: answers from contexts, by marking or by writing, as the model does.
+
+    A call takes `{"question": ..., "context": ...}`, a list or another iterable of these; or `question=` and
+    `context=`, texts or lists, where one context may serve all questions.
+
+    A model that marks spans gives `{"answer", "score", "start", "end"}`: what the context says from character `start`
+    to before `end`, and its share of the probability among the best candidates. It reads a long context in windows
+    that overlap. A model that writes gives `{"answer"}`.
+
+    Options, of the pipeline or of a call:
+        top_k: How many answers; more than one come as a list, the best first.
+        max_seq_len: Longest window, in tokens; by default 384, or what the model's positions allow.
+        doc_stride: Tokens of the context that neighbouring windows share; by default 128, or a quarter of a window.
+        max_answer_len: Longest answer, in tokens.
+        handle_impossible_answer: Also offer the answer "", at 0, where the context may hold none.
+        truncation: For a model that writes: cut a context to its positions. Without it a longer one is an error.
+        batch_size: Windows, or pairs, that go through the model together.
+        others: Those of `generate`, for a model that writes.
+
+    Raises:
+        TypeError, ValueError: An input has no question or context, or one that is empty or no text; or the two are
+            longer than the positions of a model that writes.
+    """
+
+    def _sanitize_parameters(
+        self,
+        top_k: int | None = None,
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        max_answer_len: int | None = None,
+        handle_impossible_answer: bool | None = None,
+        truncation: bool | None = None,
+        **generate_options: Any,
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        for name, value in (("top_k", top_k), ("max_answer_len", max_answer_len)):
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        if generate_options and not self.model.can_generate():
+            raise TypeError(
+                f"{', '.join(f'`{name}`' for name in generate_options)} cannot be set for a model that marks spans; "
+                "it takes `top_k`, `max_seq_len`, `doc_stride`, `max_answer_len` and `handle_impossible_answer`"
+            )
+        reading = {"max_seq_len": max_seq_len, "doc_stride": doc_stride, "truncation": truncation}
+        answering = {
+            "top_k": top_k,
+            "max_answer_len": max_answer_len,
+            "handle_impossible_answer": handle_impossible_answer,
+        }
+        return (
+            {name: value for name, value in reading.items() if value is not None},
+            generate_options,
+            {name: value for name, value in answering.items() if value is not None},
+        )
+
+    def __call__(self, inputs: Any = None, *, question: Any = None, context: Any = None, **options: Any) -> Any:
+        return super().__call__(_pairs(question, context) if inputs is None else inputs, **options)
+
+    def preprocess(
+        self,
+        example: Mapping[str, str],
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        truncation: bool = False,
+    ) -> Iterator[dict[str, Any]]:
+        """The windows of a context with its question, or the pair."""
+        # It loads the package of data sets.
+        from .data.question_answering import span_preprocessor
+
+        if not isinstance(example, Mapping) or not {"question", "context"} <= example.keys():
+            raise TypeError(f"`inputs` must hold `question` and `context`, got {example!r}")
+        question, context = example["question"], example["context"]
+        if self.model.can_generate():
+            yield {**self._encode(question, context, truncation=truncation), "is_last": True}
+            return
+        if max_seq_len is None:
+            max_seq_len = min(_DEFAULT_MAX_SEQ_LEN, source_positions(self.model) or _DEFAULT_MAX_SEQ_LEN)
+        if doc_stride is None:
+            doc_stride = min(128, max_seq_len // 4)
+        cut = span_preprocessor(self.tokenizer, max_seq_len, doc_stride)
+        windows = cut({"id": [""], "question": [question], "context": [context]})
+        names = [name for name in self.tokenizer.model_input_names if name in windows]
+        num_windows = len(windows["row"])
+        for window in range(num_windows):
+            yield {
+                **{name: torch.tensor([windows[name][window]]) for name in names},
+                "is_last": window == num_windows - 1,
+                "context": context,
+                "char_starts": windows["char_starts"][window],
+                "char_ends": windows["char_ends"][window],
+            }
+
+    def _forward(self, inputs: dict[str, Any], **generate_options: Any) -> dict[str, Any]:
+        tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        others = {name: value for name, value in inputs.items() if name not in tensors}
+        if self.model.can_generate():
+            return {"output_ids": self._generate(tensors, generate_options), **others}
+        outputs = self.model(**tensors)
+        return {
+            "start_logits": outputs["start_logits"].float(),
+            "end_logits": outputs["end_logits"].float(),
+            "attention_mask": tensors["attention_mask"],
+            **others,
+        }
+
+    def postprocess(
+        self,
+        windows: list[dict[str, Any]],
+        top_k: int = 1,
+        max_answer_len: int = 15,
+        handle_impossible_answer: bool = False,
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        """The best answers, over all windows of a context."""
+        if "output_ids" in windows[0]:
+            answers: list[dict[str, Any]] = [{"answer": text} for text in self._texts(windows[0]["output_ids"][0])]
+        else:
+            answers = _best_answers(windows, top_k, max_answer_len, handle_impossible_answer)
+        return answers[0] if len(answers) == 1 else answers
+
+
+def _pairs(question: Any, context: Any) -> Any:
+    """Rows of `question=` and `context=`."""
+    if question is None or context is None:
+        raise TypeError(
+            '`inputs` must be {"question": ..., "context": ...} or an iterable of these; or both `question` and '
+            f"`context` must be given, got {question!r} and {context!r}"
+        )
+    if isinstance(question, str):
+        return {"question": question, "context": context}
+    questions = list(question)
+    contexts = [context] * len(questions) if isinstance(context, str) else list(context)
+    if len(questions) != len(contexts):
+        raise ValueError(
+            f"`context` must be one text, or one for each question, got {len(contexts)} for {len(questions)} questions"
+        )
+    return [{"question": one, "context": other} for one, other in zip(questions, contexts, strict=True)]
+
+
+def _best_answers(
+    windows: list[dict[str, Any]], top_k: int, max_answer_len: int, with_null: bool
+) -> list[dict[str, Any]]:
+    # It loads the package of data sets.
+    from .data.question_answering import best_spans
+
+    length = max(len(window["char_starts"]) for window in windows)
+    logits = np.zeros((2, len(windows), length), dtype=np.float32)
+    for row, window in enumerate(windows):
+        # Whichever side a batch was padded on.
+        is_token = window["attention_mask"][0].bool()
+        for side, name in enumerate(("start_logits", "end_logits")):
+            values = window[name][0][is_token].numpy()
+            logits[side, row, : len(values)] = values
+    columns = {
+        "row": [0] * len(windows),
+        "char_starts": [window["char_starts"] for window in windows],
+        "char_ends": [window["char_ends"] for window in windows],
+    }
+    spans = best_spans(
+        logits[0],
+        logits[1],
+        columns,
+        [windows[0]["context"]],
+        n_best_size=max(top_k, _NUM_CANDIDATES),
+        max_answer_length=max_answer_len,
+        with_null=with_null,
+    )[0]
+    return [
+        {"score": float(span.probability), "start": span.start, "end": span.end, "answer": span.text}
+        for span in spans[:top_k]
+    ]
+
+
+def source_positions(model: PreTrainedModel) -> int | None:
+    """Longest source of a model, in tokens; `None` where its positions have no end."""
+    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+    positions = getattr(encoder, "positions", None)
+    # Ours say themselves how far their position scheme reaches; T5's has no limit, and its config no such field.
+    if positions is not None:
+        return positions.max_positions
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+class Seq2SeqLoader(AutoModelForSeq2SeqLM):
+    """`AutoModelForSeq2SeqLM` that takes adapters as `load_with_adapter` does."""
+
+    @classmethod
+    def from_pretrained(cls, name: str, *arguments: Any, **options: Any) -> PreTrainedModel:
+        """A model, or an adapter on its base."""
+        return load_with_adapter(AutoModelForSeq2SeqLM, name, **options)
+
+
+class AnswererLoader(AutoModelForQuestionAnswering):
+    """The model that a checkpoint or an adapter was saved from: one that marks spans, or one that writes."""
+
+    @classmethod
+    def from_pretrained(cls, name: str, *arguments: Any, **options: Any) -> PreTrainedModel:
+        """A model, or an adapter on its base."""
+        adapter = _adapter_config(name, options)
+        if adapter is not None:
+            writes = adapter.get("task_type") == "SEQ_2_SEQ_LM"
+        else:
+            reading = ("revision", "token", "trust_remote_code", "local_files_only")
+            config = AutoConfig.from_pretrained(name, **{key: options[key] for key in reading if key in options})
+            named = config.architectures or []
+            writes = bool(named) and not any(architecture.endswith("ForQuestionAnswering") for architecture in named)
+        return load_with_adapter(AutoModelForSeq2SeqLM if writes else AutoModelForQuestionAnswering, name, **options)
+
+
+def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedModel:
+    """
+    Load a model; where `name` is that of a PEFT adapter, its base with the adapter on it.
+
+    Unlike transformers this checks that the base is the one of the training, and generates as the adapter's run does.
+
+    Args:
+        auto_class: What loads the model, or the base.
+        name: A directory or a name on the Hub.
+        options: For `from_pretrained`.
+
+    Raises:
+        ValueError: The adapter was made for another base.
+    """
+    adapter = _adapter_config(name, options)
+    if adapter is None:
+        return auto_class.from_pretrained(name, **options)
+    # PEFT is imported only for an adapter.
+    from .adapters import load_adapter
+
+    directory = Path(name)
+    if not directory.is_dir():
+        wanted = ["adapter_*", "base_fingerprint.json", GENERATION_CONFIG_NAME]
+        downloading = {option: options[option] for option in ("token", "local_files_only") if option in options}
+        directory = Path(snapshot_download(name, allow_patterns=wanted, **downloading))
+    model = auto_class.from_pretrained(adapter["base_model_name_or_path"], **options)
+    if model.can_generate() and (directory / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(directory)
+    return cast(PreTrainedModel, load_adapter(model, directory).eval())
+
+
+def _adapter_config(name: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The config of the adapter that `name` is, if it is one and not a whole model with an adapter inside."""
+    if (Path(name) / CONFIG_NAME).is_file():
+        return None
+    # `options["revision"]` is that of the base.
+    file = find_adapter_config_file(name, token=options.get("token"))
+    return None if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+
+
+TASKS: dict[str, tuple[type[Pipeline], type]] = {
+    "attn-translation": (TranslationPipeline, Seq2SeqLoader),
+    "attn-summarization": (SummarizationPipeline, Seq2SeqLoader),
+    "attn-question-answering": (QuestionAnsweringPipeline, AnswererLoader),
+}
+"""Name of a task: its pipeline, and what loads its models."""

@@ -98,6 +98,10 @@ class DataArguments:
     )
     validation_file: str | None = field(default=None, metadata={"help": "As train_file; scored during training."})
     test_file: str | None = field(default=None, metadata={"help": "As train_file; scored at the end."})
+    data_license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the data, for the model card, as the Hub names it: cc-by-4.0, apache-2.0, ..."},
+    )
     streaming: bool = field(
         default=False, metadata={"help": "Read the training rows while training; needs --max_steps."}
     )

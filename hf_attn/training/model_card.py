@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""The model card of a run: what the model is, its scores, how it was trained and how it is loaded."""
+"""The model card of a run: what the model is, its scores, how it was trained and is loaded, its limits and licence."""
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,82 +28,87 @@ def write_model_card(
     values: Mapping[str, Any],
     metrics: Mapping[str, float],
     usage: str,
+    name: str | None = None,
+    hub_dataset: str | None = None,
+    data_license: str | None = None,
     score_names: Sequence[str] = (),
     score_notes: str = "",
     base_model: str | None = None,
     is_adapter: bool = False,
 ) -> None:
     """
-    Fill in `README.md`: what the model is, its scores, how it was trained and how it is loaded.
+    Fill in `README.md`. No token gets into it, and of absolute paths only the end.
 
     Args:
-        output_dir: Where the card goes; its last part names the model.
-        model: Gives the family and the numbers of parameters.
+        output_dir: Where the card goes.
+        model: Gives the family, the numbers of parameters, and limits.
         task: A pipeline tag of the Hub, such as `translation`.
         languages: Language codes.
         data: The data set or files.
         values: Arguments of the run that differ from their defaults.
         metrics: All results; those that start with `predict_` and `eval_` are scores.
         usage: Python lines that load the result.
+        name: What to call the model; by default the last part of `output_dir`.
+        hub_dataset: Name of the data set where it comes from the Hub.
+        data_license: Licence of the data, as the Hub names it.
         score_names: Scores of the test set, without `predict_`, that go into the metadata.
         score_notes: What the scores are.
         base_model: The checkpoint that training started from.
         is_adapter: Whether the directory holds a PEFT adapter.
     """
-    model_name = Path(output_dir).name
+    name = name or Path(output_dir).absolute().name
     scores = {
         key: value
         for key, value in metrics.items()
         if key.startswith(("before_", "predict_", "eval_")) and not key.endswith(_NOT_SCORES)
     }
-    results = [
-        EvalResult(
-            task_type=task,
-            dataset_type=data,
-            dataset_name=data,
-            metric_type=name,
-            metric_value=round(scores[f"predict_{name}"], 2),
-        )
-        for name in score_names
-        if f"predict_{name}" in scores
-    ]
+    base_license = _license_of(base_model)
     header = ModelCardData(
         language=list(languages) or None,
+        license=data_license or base_license,
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag=task,
-        base_model=base_model,
+        base_model=base_model if _is_on_hub(base_model) else None,
+        datasets=[hub_dataset] if hub_dataset else None,
         tags=["hf_attn", model.config.model_type, *(["lora"] if is_adapter else [])],
-        model_name=model_name,
-        eval_results=results or None,
+        model_name=name,
+        eval_results=_eval_results(scores, score_names, task, hub_dataset or _data_name(data)) or None,
     )
+    base = None if base_model is None else shown_path(base_model)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    kind = f"A LoRA adapter for `{base_model}`" if is_adapter else f"A `{model.config.model_type}` model"
-    speed = metrics.get("train_tokens_per_second")
+    kind = f"A LoRA adapter for `{base}`" if is_adapter else f"A `{model.config.model_type}` model"
+    if base is not None and not is_adapter:
+        kind += f", fine-tuned from `{base}`,"
     sections = [
         f"---\n{header.to_yaml()}\n---",
-        f"# {model_name}",
+        f"# {name}",
         f"{kind} for {task} ({' to '.join(languages)}): {num_parameters:,} parameters, {num_trainable:,} of them "
-        f"trained. Training data: {data}.",
+        f"trained. Training data: {shown_path(data)}.",
         "## Scores",
         format_table(["score", "value"], sorted(scores.items())) if scores else "Not scored.",
         "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set. "
         f"{score_notes}".rstrip(),
         "## Use",
         f"```python\n{usage}\n```",
-        "## Training",
-        f"```bash\naccelerate launch {shlex.join(sys.argv)}\n```",
-        format_table(["argument", "value"], [(key, f"`{value}`") for key, value in sorted(values.items())]),
     ]
-    if speed is not None:
+    if model.config.model_type == "hf_attn":
         sections.append(
-            f"{speed:,.0f} source and target tokens a second, {metrics.get('train_runtime', 0) / 60:.1f} minutes, on "
-            f"{_hardware()}."
+            "Where the package hf_attn is not installed, leave out its import and add `trust_remote_code=True` to "
+            f'what loads the model. Where it is, `pipeline("attn-{task}", model=...)` takes texts.'
         )
     sections += [
+        "## Training",
+        f"```bash\naccelerate launch {shlex.join(shown_arguments(sys.argv))}\n```",
+        format_table(
+            ["argument", "value"],
+            [(key, f"`{_shown(value)}`") for key, value in sorted(values.items()) if key not in _SECRETS],
+        ),
+        f"{_speed(metrics)}On {_hardware()}.",
         "## Limits",
-        "The model has seen the sentences of its training data and nothing else: expect it to fail on other domains, "
-        "lengths and languages, and to repeat the biases of that data.",
+        _limits(model),
+        "## Licence",
+        _license_text(data_license, base_license, has_base=base_model is not None),
         f"transformers {transformers.__version__}, torch {torch.__version__}, accelerate {accelerate.__version__}, "
         f"datasets {datasets.__version__}.",
     ]
@@ -110,6 +116,102 @@ def write_model_card(
 
 
 _NOT_SCORES = ("_runtime", "_per_second", "_samples", "_preparation_time")
+_SECRETS = frozenset(["hub_token"])
+# A path from the root or the home, at the start of a word: what follows "=", "," or a quote is one.
+_ABSOLUTE_PATH = re.compile(r"(?:(?<=^)|(?<=[\s=,'\"\[(]))(?:~?/|[A-Za-z]:[\\/])[^\s,'\"\])]+")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def shown_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line without tokens and without the beginnings of absolute paths."""
+    shown, is_secret = [], False
+    for argument in arguments:
+        flag = argument.lstrip("-").split("=")[0].replace("-", "_")
+        if not is_secret and not (argument.startswith("--") and flag in _SECRETS):
+            shown.append(_shown(argument))
+        # The value of `--hub_token VALUE` comes as the next argument.
+        is_secret = argument.startswith("--") and flag in _SECRETS and "=" not in argument
+    return shown
+
+
+def shown_path(path: str) -> str:
+    """A path as others may read it: relative where it lies below the working directory, else its last two parts."""
+    absolute = Path(path).expanduser()
+    if not absolute.is_absolute():
+        return path
+    if absolute.is_relative_to(Path.cwd()):
+        return absolute.relative_to(Path.cwd()).as_posix()
+    return "/".join(absolute.parts[1:][-2:])
+
+
+def _shown(value: Any) -> str:
+    return _ABSOLUTE_PATH.sub(lambda match: shown_path(match[0]), str(value))
+
+
+def _is_on_hub(name: str | None) -> bool:
+    return name is not None and _HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
+
+
+def _license_of(base_model: str | None) -> str | None:
+    """The licence that a base's own card states; of a base on the Hub it is not asked."""
+    if base_model is None or not (Path(base_model) / "README.md").is_file():
+        return None
+    stated = ModelCard.load(Path(base_model) / "README.md", ignore_metadata_errors=True).data.license
+    return stated if isinstance(stated, str) else None
+
+
+def _license_text(data_license: str | None, base_license: str | None, has_base: bool) -> str:
+    parts = [f"Of the data: {data_license or 'not stated to the recipe, see its source'}."]
+    if has_base:
+        parts.append(f"Of the base: {base_license or 'see its card'}.")
+    return " ".join([*parts, "The model is under whatever these ask for."])
+
+
+def _data_name(data: str) -> str:
+    """A name for files: that of their folder where they are called after a split."""
+    path = Path(data)
+    stem = path.name.split(".")[0]
+    name = path.parent.name if stem in ("train", "validation", "test") and path.parent.name else stem
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def _eval_results(scores: Mapping[str, float], names: Sequence[str], task: str, data_name: str) -> list[EvalResult]:
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=data_name,
+            dataset_name=data_name,
+            dataset_split="test",
+            metric_type="rouge" if name.startswith("rouge") else name,
+            metric_name=name,
+            metric_value=round(scores[f"predict_{name}"], 2),
+        )
+        for name in names
+        if f"predict_{name}" in scores
+    ]
+
+
+def _limits(model: PreTrainedModel) -> str:
+    sentences = [
+        "The model has seen its training data and nothing else but what its base had seen: expect it to fail on other "
+        "domains, lengths and languages, to write things that are not in the source, and to repeat the biases of that "
+        "data."
+    ]
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None:
+        sentences.append(f"It was made for texts of up to {positions} tokens.")
+    limit = getattr(getattr(model, "generation_config", None), "max_new_tokens", None)
+    if limit is not None:
+        sentences.append(f"Without another `max_new_tokens` it stops after {limit} new tokens.")
+    return " ".join(sentences)
+
+
+def _speed(metrics: Mapping[str, float]) -> str:
+    speed = metrics.get("train_tokens_per_second")
+    if speed is None:
+        return ""
+    minutes = metrics.get("train_runtime", 0) / 60
+    return f"{speed:,.0f} source and target tokens a second, {minutes:.1f} minutes of training. "
 
 
 def _hardware() -> str:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What a run leaves in its output directory beside the checkpoint: predictions, plots and a model card."""
+"""What a run leaves in its output directory beside the checkpoint: predictions and plots."""
 
 import json
 import logging

@@ -11,7 +11,7 @@ from transformers import set_seed
 
 from ..adapters import finish_adapter
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
-from .model_card import write_model_card
+from .model_card import shown_path, write_model_card
 from .parsing import parse_arguments
 from .reporting import log_to_terminal, usage_lines, write_curves, write_results
 from .run_directory import record_run, resume_or_refuse
@@ -95,7 +95,8 @@ def finish_run(
     usage: Callable[[str, str | None, str], str] = usage_lines,
 ) -> str:
     """
-    Write what every run leaves beside its checkpoint: results, curves, model card, and what an adapter needs.
+    Write what every run leaves beside its checkpoint: results, curves, model card, and what an adapter needs; then
+    push it where `push_to_hub` says so.
 
     For the main process, and last: with `merge_adapter` the model is taken apart.
 
@@ -112,9 +113,12 @@ def finish_run(
 
     Returns:
         What to tell the user at the end: where the result is, and the lines that load it.
+
+    Raises:
+        RuntimeError: The push failed; all that is written stays, and the message says how to push it again.
     """
-    output_dir = str(run.training_args.output_dir)
-    lines = usage(output_dir, run.base_model, example)
+    output_dir, base_model, hub_name = str(run.training_args.output_dir), run.base_model, trainer.repository
+    lines = usage(hub_name or output_dir, base_model, example)
     trainer.log_metrics("all", metrics)
     write_results(output_dir, metrics)
     write_curves(output_dir, trainer.state.log_history)
@@ -126,7 +130,10 @@ def finish_run(
         data=str(run.data),
         values=run.values,
         metrics=metrics,
-        usage=lines,
+        usage=usage(hub_name or shown_path(output_dir), base_model and shown_path(base_model), example),
+        name=hub_name and hub_name.split("/")[-1],
+        hub_dataset=run.data_args.dataset_name,
+        data_license=run.data_args.data_license,
         score_names=score_names,
         score_notes=score_notes,
         base_model=run.model_args.model_name_or_path,
@@ -135,4 +142,7 @@ def finish_run(
     if run.adapter_args.lora:
         model = cast(PeftModel, trainer.model)
         finish_adapter(model, trainer.processing_class, output_dir, merge=run.adapter_args.merge_adapter)
-    return f"\nThe result is in {output_dir}. To load it:\n\n{lines}"
+    place = output_dir
+    if run.training_args.push_to_hub:
+        place += f", and on the Hub at {trainer.push_run()}"
+    return f"\nThe result is in {place}. To load it:\n\n{lines}"

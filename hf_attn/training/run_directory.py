@@ -31,6 +31,7 @@ _INCIDENTAL = frozenset(
         "hub_private_repo",
         "hub_always_push",
         "hub_revision",
+        "data_license",
         "log_level",
         "log_level_replica",
         "log_on_each_node",

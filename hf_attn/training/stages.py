@@ -129,7 +129,6 @@ class Stages:
         validation = rows.get("validation")
         # A label smoother outside the model needs the decoder's input, which the model then does not make.
         has_smoother = bool(run.training_args.label_smoothing_factor)
-        run.record()
         self.run = run
         self.metrics: dict[str, float] = {}
         self.trainer = RecipeTrainer(
@@ -146,6 +145,7 @@ class Stages:
                 **trainer_options,
             }
         )
+        run.record()
         self._test = rows.get("test")
         self._score = score
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase, Seq2SeqTrainer
+from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import EvalLoopOutput, seed_worker, unwrap_peft_model
 from transformers.utils import logging
 
@@ -18,14 +18,15 @@ from .arguments import RecipeTrainingArguments
 from .averaging import average_checkpoints, load_weights
 from .evaluation import SortedRows
 from .hardware import keep_freed_memory, keep_kernels
+from .hub import HubTrainer
 
 
 logger = logging.get_logger(__name__)
 
 
-class RecipeTrainer(Seq2SeqTrainer):
+class RecipeTrainer(HubTrainer):
     """
-    What the recipes need beyond `Seq2SeqTrainer`; the loop, the schedule, saving and resuming are the parent's.
+    What the recipes need beyond `Seq2SeqTrainer` and its pushes; the loop, the schedule, saving and resuming are its.
 
     - `args.tokens_per_batch` replaces a fixed number of rows by `LengthBucketBatchSampler`.
     - The loss is the sum over target tokens divided by the tokens of the whole update, for any model. BART, Marian, T5

@@ -3,19 +3,15 @@
 
 import json
 
-from huggingface_hub import ModelCard
-
 from hf_attn.training import (
     evaluation,
     format_table,
     published_bleu,
     score_table,
     usage_lines,
-    write_model_card,
     write_predictions,
     write_results,
 )
-from tests.utils import tiny_model
 
 
 def test_table_is_aligned():
@@ -42,26 +38,6 @@ def test_results_of_a_resumed_run_are_kept(tmp_path):
 def test_predictions_are_lines(tmp_path):
     write_predictions(tmp_path, ["eins", "", "drei"])
     assert (tmp_path / "generated_predictions.txt").read_text(encoding="utf-8") == "eins\n\ndrei\n"
-
-
-def test_model_card(tmp_path):
-    write_model_card(
-        tmp_path, tiny_model(), task="translation", languages=["en", "de"], data="rows.jsonl", values={"seed": 3},
-        metrics={"predict_bleu": 41.02, "predict_runtime": 3.0, "train_tokens_per_second": 1e3, "train_runtime": 60},
-        usage="import hf_attn", score_names=["bleu", "chrf"], score_notes="BLEU is sacreBLEU.", base_model="base",
-        is_adapter=True,
-    )  # fmt: skip
-    card = ModelCard.load(tmp_path / "README.md")
-    assert card.data.base_model == "base" and card.data.language == ["en", "de"]
-    assert [(result.metric_type, result.metric_value) for result in card.data.eval_results] == [("bleu", 41.02)]
-    for text in (
-        "| predict_bleu | 41.02 |",
-        "| seed     | `3`   |",
-        "1,000 source and target tokens a second",
-        "BLEU is s",
-    ):
-        assert text in card.text
-    assert "predict_runtime" not in card.text
 
 
 def test_scores_before_and_after_stand_side_by_side():

@@ -73,8 +73,8 @@ class HfAttnDecoderOutput(BaseModelOutputWithPastAndCrossAttentions):
         What the decoder read, scaled, without positions.
     """
 
-    source_weights: torch.FloatTensor | None = None
-    inputs_embeds: torch.FloatTensor | None = None
+    source_weights: torch.Tensor | None = None
+    inputs_embeds: torch.Tensor | None = None
 
 
 @auto_docstring(custom_intro="What the encoder-decoder returns.")
@@ -87,8 +87,8 @@ class HfAttnModelOutput(Seq2SeqModelOutput):
         What the decoder read, scaled, without positions.
     """
 
-    source_weights: torch.FloatTensor | None = None
-    decoder_inputs_embeds: torch.FloatTensor | None = None
+    source_weights: torch.Tensor | None = None
+    decoder_inputs_embeds: torch.Tensor | None = None
 
 
 def shift_tokens_right(
@@ -677,7 +677,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             if labels is not None:
                 loss = sequence_loss(logits, labels, num_items_in_batch, self.config.label_smoothing)
         # CODEPATH: pointer-generators with coverage (See et al. 2017).
-        if labels is not None and self.config.coverage_loss_weight:
+        if loss is not None and self.config.coverage_loss_weight:
             coverage = coverage_loss(outputs.source_weights, labels, num_items_in_batch)
             loss = loss + self.config.coverage_loss_weight * coverage
         return Seq2SeqLMOutput(loss=loss, logits=logits, **source_outputs(outputs))

@@ -125,6 +125,7 @@ def test_spans_on_a_generator_by_lora_then_merged(tmp_path, corpus):
         "--score_before",
         f"--output_dir={adapter}",
     ]
+    arguments += ["--lora_target_modules=all-linear"]
     result = succeeded(launch(*arguments, *corpus))
     assert "`qa_outputs.weight` start from fresh weights" in result.stderr and "before training" in result.stdout
     load_adapter(AutoModelForQuestionAnswering.from_pretrained(base), adapter)

@@ -100,6 +100,11 @@ class PretrainingArguments:
             raise ValueError(f"`save_dtype` must be one of {', '.join(SAVE_DTYPES)}, got {self.save_dtype!r}.")
 
 
+_IN_CORPORA = (
+    "dataset_name", "train_file", "validation_file", "test_file", "text_columns", "source_lang", "target_lang",
+)  # fmt: skip
+
+
 @dataclass
 class PretrainingDataArguments(DataArguments):
     """Several corpora in place of one, and longer texts."""
@@ -123,12 +128,12 @@ class PretrainingDataArguments(DataArguments):
         if self.streaming:
             raise ValueError("`streaming` cannot make blocks of documents or mix corpora: drop it.")
         if self.corpora is not None:
-            names = ("dataset_name", "train_file", "validation_file", "test_file", "text_columns", "source_lang")
-            for name in (name for name in names if getattr(self, name) is not None):
-                raise ValueError(
-                    f"`corpora` says itself where text comes from, got `{name}` {getattr(self, name)!r} too: drop "
-                    "one of them."
-                )
+            for name in _IN_CORPORA:
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"`corpora` says itself where text comes from, got `{name}` {getattr(self, name)!r} too: drop "
+                        "one of them."
+                    )
             corpora = self.mixture().values()
             # For the model card.
             self.train_file = ", ".join(corpus.train for corpus in corpora if corpus.train) or None

@@ -247,7 +247,7 @@ def build_noise(
             "the order of the sentences"
         )
     ids = [tokenizer.convert_tokens_to_ids(token) for token in sentinel_tokens()]
-    known = [token_id for token_id in ids if token_id is not None and token_id != tokenizer.unk_token_id]
+    known = [token_id for token_id in ids if isinstance(token_id, int) and token_id != tokenizer.unk_token_id]
     if len(known) < NUM_SENTINELS:
         raise ValueError(
             f"`objective` 'span_corruption' needs a tokenizer with the tokens <extra_id_0> to "

@@ -677,7 +677,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             if labels is not None:
                 loss = sequence_loss(logits, labels, num_items_in_batch, self.config.label_smoothing)
         # CODEPATH: pointer-generators with coverage (See et al. 2017).
-        if loss is not None and self.config.coverage_loss_weight:
+        if labels is not None and loss is not None and self.config.coverage_loss_weight:
             coverage = coverage_loss(outputs.source_weights, labels, num_items_in_batch)
             loss = loss + self.config.coverage_loss_weight * coverage
         return Seq2SeqLMOutput(loss=loss, logits=logits, **source_outputs(outputs))

@@ -19,6 +19,10 @@ from tests.hub.hub_server import TOKEN, Hub, Repository
 from tests.recipes.launching import RECIPES, REPOSITORY, SHAPE
 
 
+# Two processes that import everything may take minutes on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
+
 @pytest.fixture
 def hub(monkeypatch):
     """A Hub that this process speaks to."""

@@ -75,11 +75,12 @@ def start_run(
         FileNotFoundError: The config does not exist.
     """
     log_to_terminal()
-    filled, values = parse_arguments(dataclass_types, arguments, default_config, description)
-    training_args = filled[-1]
+    (model_args, adapter_args, data_args, task_args, training_args), values = parse_arguments(
+        dataclass_types, arguments, default_config, description
+    )
     checkpoint = resume_or_refuse(training_args.output_dir, values)
     set_seed(training_args.seed)
-    return Run(*filled, values, checkpoint)
+    return Run(model_args, adapter_args, data_args, task_args, training_args, values, checkpoint)
 
 
 def finish_run(

@@ -26,7 +26,7 @@ def launch(*arguments: str, recipe: str, processes: int = 1) -> subprocess.Compl
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
 

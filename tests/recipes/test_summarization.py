@@ -148,15 +148,13 @@ def test_stock_model_then_an_adapter_on_it(tmp_path, corpus):
 
 
 @pytest.mark.slow
-def test_default_run_on_one_and_on_two_processes(tmp_path):
-    scores = []
-    for processes in (1, 2):
-        run = tmp_path / f"run_{processes}"
-        few = ["--max_train_samples=40", "--max_eval_samples=4", "--max_predict_samples=5", "--num_train_epochs=1"]
-        # The same batches on both: of one row each, and as many to an update.
-        few += ["--tokens_per_batch=600", f"--gradient_accumulation_steps={2 // processes}", "--bf16=false"]
-        succeeded(launch(*few, "--use_cpu", f"--output_dir={run}", processes=processes))
-        scores.append(json.loads((run / "all_results.json").read_text(encoding="utf-8")))
-    for name in ("predict_rouge1", "predict_rougeLsum", "eval_rouge2"):
-        assert scores[0][name] == pytest.approx(scores[1][name], abs=1.0)
-    assert scores[0]["predict_lead_1_rouge1"] == scores[1]["predict_lead_1_rouge1"]
+def test_default_run_on_two_processes(tmp_path):
+    run = tmp_path / "run"
+    few = ["--max_train_samples=40", "--max_eval_samples=3", "--max_predict_samples=5", "--num_train_epochs=1"]
+    arguments = [*few, "--max_target_length=8", "--use_cpu", f"--output_dir={run}"]
+    shown = succeeded(launch(*arguments, processes=2)).stdout
+    # One process reports, on every row once.
+    assert shown.count("The result is in") == 1
+    assert len((run / "generated_predictions.txt").read_text(encoding="utf-8").splitlines()) == 5
+    results = json.loads((run / "all_results.json").read_text(encoding="utf-8"))
+    assert results["predict_lead_1_rouge1"] > 20

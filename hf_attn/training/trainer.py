@@ -16,7 +16,7 @@ from transformers.utils import logging
 from ..data import BatchEpochCallback, LengthBucketBatchSampler, source_target_lengths
 from .arguments import RecipeTrainingArguments
 from .averaging import average_checkpoints, load_weights
-from .evaluation import SortedRows
+from .evaluation import OrderedEvaluationTrainer, SortedRows
 from .hardware import keep_freed_memory, keep_kernels
 from .hub import HubTrainer
 
@@ -24,7 +24,7 @@ from .hub import HubTrainer
 logger = logging.get_logger(__name__)
 
 
-class RecipeTrainer(HubTrainer):
+class RecipeTrainer(HubTrainer, OrderedEvaluationTrainer):
     """
     What the recipes need beyond `Seq2SeqTrainer` and its pushes; the loop, the schedule, saving and resuming are its.
 

@@ -12,7 +12,6 @@ from transformers import DataCollatorForSeq2Seq
 
 from hf_attn.data import train_tokenizer
 from hf_attn.training import RecipeTrainer, RecipeTrainingArguments, SortedRows
-from hf_attn.training.evaluation import OrderedEvaluationTrainer
 from tests.utils import tiny_config, tiny_model
 
 
@@ -32,11 +31,11 @@ def all_predictions(folder: str) -> dict[str, list[str]]:
     rows = Dataset.from_dict({name: encoded[name] for name in ("input_ids", "attention_mask", "labels")})
     without_labels = rows.remove_columns("labels")
 
-    def predict(trainer_class: type, split: Dataset, **options: Any) -> list[str]:
+    def predict(split: Dataset, **options: Any) -> list[str]:
         model = tiny_model(tiny_config(vocab_size=len(tokenizer)))
         # No padding to a common length: the rows of the processes differ in it.
         model.generate = lambda input_ids, **_: input_ids
-        trainer = trainer_class(
+        trainer = RecipeTrainer(
             model=model,
             args=RecipeTrainingArguments(
                 output_dir=folder, use_cpu=True, bf16=False, disable_tqdm=True, per_device_eval_batch_size=2,
@@ -46,17 +45,14 @@ def all_predictions(folder: str) -> dict[str, list[str]]:
             data_collator=DataCollatorForSeq2Seq(tokenizer),
             processing_class=tokenizer,
         )  # fmt: skip
-        sorted_rows = SortedRows(split)
-        if trainer_class is RecipeTrainer:
-            return trainer.predict_texts(sorted_rows, "predict")[0]
-        return sorted_rows.texts(trainer.predict(sorted_rows.dataset).predictions, tokenizer)
+        return trainer.predict_texts(SortedRows(split), "predict")[0]
 
     return {
-        "labels": predict(RecipeTrainer, rows),
-        "no labels": predict(OrderedEvaluationTrainer, without_labels),
-        "one row": predict(OrderedEvaluationTrainer, without_labels.select([0])),
-        "sampled by length": predict(OrderedEvaluationTrainer, rows, train_sampling_strategy="group_by_length"),
-        "last batch dropped": predict(OrderedEvaluationTrainer, rows, dataloader_drop_last=True),
+        "labels": predict(rows),
+        "no labels": predict(without_labels),
+        "one row": predict(without_labels.select([0])),
+        "sampled by length": predict(rows, train_sampling_strategy="group_by_length"),
+        "last batch dropped": predict(rows, dataloader_drop_last=True),
     }
 
 

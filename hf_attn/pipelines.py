@@ -27,6 +27,8 @@ from transformers import (
 from transformers.pipelines.base import ChunkPipeline, Pipeline
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, find_adapter_config_file
 
+from .position_limits import source_positions
+
 
 # Candidates that share the probability among them.
 _NUM_CANDIDATES = 20
@@ -316,16 +318,6 @@ def _best_answers(
         {"score": float(span.probability), "start": span.start, "end": span.end, "answer": span.text}
         for span in spans[:top_k]
     ]
-
-
-def source_positions(model: PreTrainedModel) -> int | None:
-    """Longest source of a model, in tokens; `None` where its positions have no end."""
-    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
-    positions = getattr(encoder, "positions", None)
-    # Ours say themselves how far their position scheme reaches; T5's has no limit, and its config no such field.
-    if positions is not None:
-        return positions.max_positions
-    return getattr(model.config, "max_position_embeddings", None)
 
 
 class Seq2SeqLoader(AutoModelForSeq2SeqLM):

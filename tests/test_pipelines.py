@@ -12,7 +12,7 @@ from transformers import GenerationConfig, pipeline
 import hf_attn
 from hf_attn.adapters import add_lora, finish_adapter
 from hf_attn.data import train_tokenizer
-from hf_attn.pipelines import source_positions
+from hf_attn.position_limits import source_positions
 from hf_attn.training import AdapterArguments
 from tests.utils import tiny_config, tiny_model
 

@@ -2,7 +2,6 @@
 """Any seq2seq model as a function from texts to texts, in their order, whatever the batches."""
 
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice, repeat
@@ -12,6 +11,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..position_limits import target_positions
 from .glossary import Glossary, GlossaryLogitsProcessor, TermTokens, has_term
 from .minimum_bayes_risk import check_utility, rank_by_utility
 
@@ -332,17 +332,11 @@ def length_limit(
             limit = config.max_length - prompt_length
         else:
             limit = 2 * source_length + 16
-        limit = max(1, min(limit, _num_positions(model) - prompt_length))
+        positions = target_positions(model)
+        if positions is not None:
+            limit = max(1, min(limit, positions - prompt_length))
     # `generate` warns where both names have a value.
     return {"max_new_tokens": limit} if config.max_length is None else {"max_length": prompt_length + limit}
-
-
-def _num_positions(model: PreTrainedModel) -> int:
-    """Longest sequence of the decoder, in tokens."""
-    positions = getattr(model.get_decoder(), "positions", None)
-    if positions is None:
-        return getattr(model.config, "max_position_embeddings", None) or sys.maxsize
-    return positions.max_positions or sys.maxsize
 
 
 def _batches(

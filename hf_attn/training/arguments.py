@@ -170,6 +170,13 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         default=5,
         metadata={"help": "Beams at the end, and during training unless generation_num_beams says otherwise."},
     )
+    length_penalty: float | None = field(
+        default=None,
+        metadata={
+            "help": "Power of the length that beams' scores are divided by; above 1 makes longer outputs. Default: "
+            "the checkpoint's, 1 for fresh weights."
+        },
+    )
     average_checkpoints: int = field(
         default=0, metadata={"help": "Average the weights of so many last checkpoints at the end; 0: the last ones."}
     )
@@ -192,6 +199,10 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(f"`tokens_per_batch` must be at least 1, got {self.tokens_per_batch}.")
         if self.num_beams < 1:
             raise ValueError(f"`num_beams` must be at least 1, got {self.num_beams}.")
+        if self.length_penalty is not None and self.num_beams == 1:
+            raise ValueError(
+                f"`length_penalty` compares beams and needs `num_beams` above 1, got {self.length_penalty} with 1."
+            )
         if self.generation_num_beams is None:
             self.generation_num_beams = self.num_beams
         self._check_averaging()

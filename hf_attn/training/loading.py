@@ -23,6 +23,7 @@ from transformers.utils import logging
 from ..adapters import add_lora, four_bit_config
 from ..configuration_hf_attn import PRESETS, HfAttnConfig
 from ..data import load_splits, source_target_lengths, train_tokenizer
+from ..position_limits import target_positions
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
 from .hardware import choose_attention
 
@@ -297,6 +298,7 @@ def set_generation(
     target_length: int | None,
     num_beams: int,
     target_lang: str | None = None,
+    length_penalty: float | None = None,
 ) -> None:
     """
     Make the model's generation config fit the task; it is saved with the model.
@@ -304,17 +306,23 @@ def set_generation(
     Args:
         model: Its `generation_config` is changed.
         tokenizer: Gives the ids of the special tokens, and the language token of multilingual models.
-        target_length: Tokens of the longest target in training, the end included; half as many again may be generated.
-            `None`, without training, leaves the limits of the checkpoint.
+        target_length: Tokens of the longest target in training, the end included; half as many again may be generated,
+            as far as the decoder has positions. `None`, without training, leaves the limits of the checkpoint.
         num_beams: Beams of `generate` without arguments.
         target_lang: Language that generation is forced into where the tokenizer has a token for it.
+        length_penalty: That of beams; `None` leaves the checkpoint's.
     """
     config = model.generation_config
     if target_length is not None:
+        positions = target_positions(model)
         config.max_new_tokens = math.ceil(1.5 * target_length)
+        if positions is not None:
+            config.max_new_tokens = min(config.max_new_tokens, positions - 1)
         config.max_length = None
     config.num_beams = num_beams
     config.early_stopping = num_beams > 1
+    if length_penalty is not None:
+        config.length_penalty = length_penalty
     config.use_cache = True
     config.pad_token_id = tokenizer.pad_token_id
     config.eos_token_id = tokenizer.eos_token_id

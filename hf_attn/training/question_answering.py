@@ -14,6 +14,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import ModelOutput
 
 from ..data.question_answering import Span, best_spans, choose_answers
+from ..position_limits import source_positions
 from .arguments import RecipeTrainingArguments
 from .evaluation import SortedRows
 from .reporting import usage_lines
@@ -47,9 +48,7 @@ def check_window(model: PreTrainedModel, max_seq_length: int) -> None:
     Raises:
         ValueError: A window may have more tokens than the model has positions.
     """
-    base = unwrap_peft_model(model)
-    positions = getattr(base.get_encoder(), "positions", None)
-    limit = positions.max_positions if positions is not None else getattr(base.config, "max_position_embeddings", None)
+    limit = source_positions(unwrap_peft_model(model))
     if limit is not None and max_seq_length > limit:
         raise ValueError(
             f"`max_seq_length` must keep within the {limit} positions of the model, got {max_seq_length}. Lower it: "

@@ -11,6 +11,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
 from ..data import source_target_lengths
+from ..position_limits import source_positions
 from .evaluation import SortedRows
 from .loading import longest_target, set_generation
 from .reporting import add_prefix
@@ -71,14 +72,12 @@ def prepare_generation(
     """
     _check_positions(model, tokenized)
     target_length = longest_target(tokenized.get("train"), run.data_args)
-    set_generation(model, tokenizer, target_length, run.training_args.num_beams, target_lang)
+    arguments = run.training_args
+    set_generation(model, tokenizer, target_length, arguments.num_beams, target_lang, arguments.length_penalty)
 
 
 def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:
-    base = unwrap_peft_model(model)
-    positions = getattr(base.get_encoder(), "positions", None)
-    # Ours say themselves how far their position scheme reaches; T5's has no limit, and its config no such field.
-    limit = positions.max_positions if positions is not None else getattr(base.config, "max_position_embeddings", None)
+    limit = source_positions(unwrap_peft_model(model))
     if limit is None:
         return
     for name, split in tokenized.items():

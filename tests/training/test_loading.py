@@ -152,8 +152,18 @@ def test_generation_fits_the_training_data(tokenizer, training):
     # Half as many tokens again as the longest target.
     assert (config.max_new_tokens, config.max_length, config.num_beams, config.eos_token_id) == (14, None, 4, 2)
     assert config.use_cache
+    set_generation(model, tokenizer, None, num_beams=2, length_penalty=1.4)
+    assert (config.max_new_tokens, config.num_beams, config.length_penalty) == (14, 2, 1.4)
     set_generation(model, tokenizer, None, num_beams=1)
-    assert (config.max_new_tokens, config.num_beams) == (14, 1)
+    assert (config.max_new_tokens, config.num_beams, config.length_penalty) == (14, 1, 1.4)
+
+
+def test_generation_keeps_within_the_positions(tokenizer, training):
+    overrides = f"{SMALL},position_embedding_type=learned,max_position_embeddings=24"
+    arguments = ModelArguments(model_config="transformer_tiny", config_overrides=overrides)
+    model = load_model(arguments, AdapterArguments(), training, tokenizer)
+    set_generation(model, tokenizer, 20, num_beams=1)
+    assert model.generation_config.max_new_tokens == 23
 
 
 def test_splits_that_are_not_scored_are_not_kept(tmp_path):

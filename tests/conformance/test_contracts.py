@@ -20,7 +20,7 @@ from hf_attn import (
     HfAttnForSequenceClassification,
     HfAttnModel,
 )
-from hf_attn.configuration_hf_attn import LAYER_TYPES
+from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
 from tests.utils import (
     CROPPABLE_LAYER_TYPES,
     MATRIX,
@@ -103,6 +103,23 @@ def test_core_contract_over_a_covering_selection():
     assert walked == expected
     # At least one for each encoder and decoder type.
     assert len(LAYER_TYPES) ** 2 <= len(combinations) <= 1.5 * len(LAYER_TYPES) ** 2
+
+
+def test_core_contract_of_copying_under_every_layer_and_every_cross_attention():
+    cross_attention_types = [name for name in CROSS_ATTENTION_TYPES if name != "none"]
+    combinations = list(itertools.product(LAYER_TYPES, cross_attention_types, (1, 4)))
+    for layer_type, cross_attention_type, heads in combinations:
+        check_core_contract(
+            {
+                "encoder_layer_types": layer_type,
+                "decoder_layer_types": layer_type,
+                "cross_attention_type": cross_attention_type,
+                "heads": heads,
+                "copy_attention": True,
+                "coverage_loss_weight": 1.0,
+            }
+        )
+    assert len(combinations) == 7 * 4 * 2
 
 
 @pytest.mark.slow

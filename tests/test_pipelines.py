@@ -214,9 +214,11 @@ def test_the_best_answer_is_that_of_any_window(ask):
 
 
 def test_no_answer_is_offered_where_asked_for(ask):
-    answers = ask(question=QUESTION, context=CONTEXT, handle_impossible_answer=True, top_k=50)
+    # A model that has learned nothing may rank it last.
+    all_spans = 5000
+    answers = ask(question=QUESTION, context=CONTEXT, handle_impossible_answer=True, top_k=all_spans)
     assert [(one["start"], one["end"]) for one in answers if one["answer"] == ""] == [(0, 0)]
-    assert all(one["answer"] for one in ask(question=QUESTION, context=CONTEXT, top_k=50))
+    assert all(one["answer"] for one in ask(question=QUESTION, context=CONTEXT, top_k=all_spans))
 
 
 def test_a_model_that_writes_answers(folder):

@@ -15,7 +15,10 @@ from tests.utils import MATRIX, tiny_config, tiny_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Two processes need at least two heads of each kind.
-SPLIT = ("full", "sliding", "sliding-global", "linear", "lstm", "full-to-ssru", "mixed", "full-to-sliding-and-linear")
+SPLIT = (
+    *("full", "sliding", "sliding-global", "linear", "lstm", "full-to-ssru", "mixed", "full-to-sliding-and-linear"),
+    "full-copying",
+)
 
 
 @pytest.mark.slow

@@ -158,11 +158,15 @@ class HeldOutRows(SortedRows):
             hidden token in nats, the tokens before it known; `perplexity`, its exponential; `accuracy`, the share, 0
             to 1, of hidden tokens that the model holds for the likeliest. In translation every token is hidden.
         """
-        losses, is_right = cast(tuple[np.ndarray, np.ndarray], prediction.predictions)
+        names = ("masked_loss", "accuracy")
         return self._means(
             {
-                "masked_loss": [row[: len(mask)][mask] for row, mask in zip(losses, self._is_hidden, strict=True)],
-                "accuracy": [row[: len(mask)][mask] for row, mask in zip(is_right, self._is_hidden, strict=True)],
+                # Rows beyond these are repetitions that fill the last batches of several processes.
+                name: [
+                    row[: len(mask)][mask]
+                    for row, mask in zip(rows[: len(self._is_hidden)], self._is_hidden, strict=True)
+                ]
+                for name, rows in zip(names, cast(tuple[np.ndarray, ...], prediction.predictions), strict=True)
             }
         )
 

@@ -4,7 +4,7 @@
 from .batching import BatchEpochCallback, LengthBucketBatchSampler
 from .readers import iterate_texts, load_splits, require_columns
 from .summarization import LEAD_UNITS, check_documents, lead, references_of, summarization_preprocessor
-from .texts import check_texts, split_sentences
+from .texts import check_texts
 from .tokenizer_training import SPECIAL_TOKENS, train_tokenizer
 from .translation import source_target_lengths, translation_preprocessor
 
@@ -22,7 +22,6 @@ __all__ = [
     "references_of",
     "require_columns",
     "source_target_lengths",
-    "split_sentences",
     "summarization_preprocessor",
     "train_tokenizer",
     "translation_preprocessor",

@@ -14,8 +14,9 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+from ..sentences import split_sentences
 from .readers import require_columns
-from .texts import check_texts, split_sentences
+from .texts import check_texts
 from .translation import source_target_lengths
 
 

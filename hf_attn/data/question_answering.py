@@ -15,8 +15,9 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from ..sentences import split_sentences
 from .readers import require_columns
-from .texts import check_texts, split_sentences
+from .texts import check_texts
 
 
 QUESTION_COLUMNS = ("id", "context", "question")

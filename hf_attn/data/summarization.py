@@ -7,8 +7,9 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from ..sentences import split_sentences
 from .readers import require_columns
-from .texts import check_texts, place_in_batch, split_sentences
+from .texts import check_texts, place_in_batch
 
 
 def check_documents(split: Dataset | IterableDataset, name: str, text_column: str, summary_column: str) -> None:

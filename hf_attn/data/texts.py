@@ -1,14 +1,8 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What is asked of the texts of a row, and the sentences of a text."""
+"""What is asked of the texts of a row."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-
-
-# White space behind the end of a sentence, with closed quotes and brackets, and every new line. A small letter goes on
-# with a sentence that an abbreviation seemed to end.
-_SENTENCE_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"'”’)\]]))\s+(?![a-z\s])|\n+")
 
 
 def check_texts(column: str, texts: Iterable[Any], place: Callable[[int], str], may_be_empty: bool = False) -> None:
@@ -33,8 +27,3 @@ def check_texts(column: str, texts: Iterable[Any], place: Callable[[int], str], 
 def place_in_batch(indices: Sequence[int] | None) -> Callable[[int], str]:
     """The `place` of `check_texts` in a function that `Dataset.map` calls, with or without indices."""
     return lambda position: f"row {position} of the batch" if indices is None else f"row {indices[position]}"
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, by punctuation and new lines, without white space around them; none is empty."""
-    return [sentence.strip() for sentence in _SENTENCE_END.split(text) if sentence.strip()]

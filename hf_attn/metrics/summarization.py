@@ -7,23 +7,20 @@
 - **Several references**: each ROUGE of a row is that with its best reference by F-score, as in rouge-score's
   `score_multi` and in Cachola et al. 2020 for SciTLDR; no jackknifing.
 - **Sentences**, which ROUGE-Lsum alone sees: the lines of a text that has several; of other texts, what ends in
-  `.`, `!` or `?` (with closing quotes or brackets) before white space and no small letter. No model, no download;
-  "Mr. Smith" makes two.
+  `.`, `!` or `?` (with closing quotes or brackets) before white space and no small letter.
 - A corpus has the mean of the F-scores of its rows.
 """
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 from rouge_score.rouge_scorer import RougeScorer
 
+from ..sentences import split_sentences
 from .rows import check_same_number, check_sentences, reference_rows
 
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-
-_SENTENCE_GAP = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’»)\]]))\s+(?![a-z])""")
 
 
 @lru_cache(maxsize=2)
@@ -34,7 +31,7 @@ def _scorer(use_stemmer: bool) -> RougeScorer:
 def _sentence_lines(text: str) -> str:
     """One sentence a line, as rouge-score wants them."""
     text = text.strip()
-    return text if "\n" in text else _SENTENCE_GAP.sub("\n", text)
+    return text if "\n" in text else "\n".join(split_sentences(text))
 
 
 def rouge_rows(

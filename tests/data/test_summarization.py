@@ -10,10 +10,10 @@ from hf_attn.data import (
     check_documents,
     lead,
     references_of,
-    split_sentences,
     summarization_preprocessor,
     train_tokenizer,
 )
+from hf_attn.sentences import split_sentences
 
 
 ROWS = [

@@ -697,12 +697,18 @@ def left_padding_mask(labels: torch.Tensor) -> torch.Tensor | None:
     """
 )
 class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
-    """The encoder-decoder that marks the answer in the source."""
+    """
+    The encoder-decoder that marks the answer in the source.
+
+    As in BART, the decoder reads the source once more; a position is scored by what both stacks say of it, side by
+    side, so that even fresh weights need not learn first where in the source a decoder position is. Padding is scored
+    with the least number of the dtype, so that neither loss nor answer depends on it.
+    """
 
     def __init__(self, config: HfAttnConfig):
         super().__init__(config)
         self.model = HfAttnModel(config)
-        self.qa_outputs = nn.Linear(config.d_model, 2)
+        self.qa_outputs = nn.Linear(2 * config.d_model, 2)
         self.post_init()
 
     @can_return_tuple
@@ -723,7 +729,7 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
     ) -> tuple | Seq2SeqQuestionAnsweringModelOutput:
         r"""
         decoder_input_ids (`torch.LongTensor` of shape `(batch_size, target_sequence_length)`, *optional*):
-            Indices of decoder input tokens; by default `input_ids` shifted by one place.
+            Indices of decoder input tokens, as many as of the source; by default `input_ids` shifted by one place.
         decoder_attention_mask (`torch.LongTensor` of shape `(batch_size, target_sequence_length)`, *optional*):
             1 at real decoder tokens, 0 at padding.
         """
@@ -738,7 +744,17 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
             use_cache=False if start_positions is not None else use_cache,
             **kwargs,
         )
-        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
+        read, seen = outputs.last_hidden_state, outputs.encoder_last_hidden_state
+        if read.shape != seen.shape:
+            raise ValueError(
+                "`decoder_input_ids` must have a token for each of the source, whose positions are scored, got "
+                f"{read.shape[1]} for {seen.shape[1]}. Leave them out to have the decoder read the source."
+            )
+        logits = self.qa_outputs(torch.cat([read, seen.to(read.device)], dim=-1))
+        if attention_mask is not None:
+            is_padding = attention_mask[..., None].to(logits.device) == 0
+            logits = logits.masked_fill(is_padding, torch.finfo(logits.dtype).min)
+        start_logits, end_logits = logits.unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)

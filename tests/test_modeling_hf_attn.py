@@ -87,6 +87,29 @@ def test_question_answering_points_into_the_source(name):
 
 
 @pytest.mark.parametrize("name", ["full", "lstm", "ssru"])
+def test_the_loss_of_question_answering_is_that_of_the_rows_alone(name):
+    config = tiny_config(**MATRIX[name])
+    model = tiny_model(config, HfAttnForQuestionAnswering)
+    batch = tiny_batch(config, padding="right")
+    starts, ends = torch.tensor([1, 2, 0]), torch.tensor([3, 2, 1])
+    whole = model(batch["input_ids"], batch["attention_mask"], start_positions=starts, end_positions=ends)
+    assert not batch["attention_mask"].all()
+    losses = []
+    for row, mask in enumerate(batch["attention_mask"].bool()):
+        ids = batch["input_ids"][row : row + 1, mask]
+        alone = model(ids, start_positions=starts[row : row + 1], end_positions=ends[row : row + 1])
+        torch.testing.assert_close(alone.start_logits[0], whole.start_logits[row, mask])
+        losses.append(alone.loss)
+    torch.testing.assert_close(whole.loss, torch.stack(losses).mean())
+
+
+def test_question_answering_reads_a_token_for_each_of_the_source():
+    model = tiny_model(tiny_config(), HfAttnForQuestionAnswering)
+    with pytest.raises(ValueError, match=r"`decoder_input_ids` must have a token for each of the source, .* 2 for 3"):
+        model(input_ids=torch.ones(1, 3, dtype=torch.long), decoder_input_ids=torch.ones(1, 2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("name", ["full", "lstm", "ssru"])
 @pytest.mark.parametrize("padding", ["left", "right"])
 def test_classification_reads_the_last_real_position(name, padding):
     config = tiny_config(**MATRIX[name], num_labels=3)

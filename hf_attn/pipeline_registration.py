@@ -2,8 +2,24 @@
 """Tells transformers' `pipeline` of the tasks of this package, without importing it before its user does."""
 
 from types import ModuleType
+from typing import Any, NoReturn
 
 from .import_hooks import when_imported
+
+
+class TaskWithoutDefault(dict[str, Any]):
+    """What `pipeline` knows of a task for which there is no model to take when none is named.
+
+    Raises:
+        ValueError: `pipeline` was called without a model.
+    """
+
+    def __missing__(self, key: str) -> NoReturn:
+        if key == "default":
+            raise ValueError(
+                "`model` must be given: a model, a directory, or a name on the Hub; this task has no default."
+            )
+        raise KeyError(key)
 
 
 def add_pipelines(pipelines: ModuleType) -> None:
@@ -18,7 +34,7 @@ def add_pipelines(pipelines: ModuleType) -> None:
 
     for task, (pipeline_class, model_loader) in TASKS.items():
         pipelines.PIPELINE_REGISTRY.supported_tasks.setdefault(
-            task, {"impl": pipeline_class, "pt": (model_loader,), "type": "text"}
+            task, TaskWithoutDefault(impl=pipeline_class, pt=(model_loader,), type="text")
         )
 
 

@@ -270,3 +270,9 @@ def test_importing_the_package_imports_no_pipelines():
         assert sum(task.startswith("attn-") for task in get_supported_tasks()) == 3
     """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+
+
+@pytest.mark.parametrize("task", ["attn-translation", "attn-summarization", "attn-question-answering"])
+def test_a_pipeline_needs_a_model(task):
+    with pytest.raises(ValueError, match="`model` must be given"):
+        pipeline(task)

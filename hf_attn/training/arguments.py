@@ -22,7 +22,11 @@ class ModelArguments:
         metadata={"help": "Start from fresh weights instead: a preset of HfAttnConfig, or a config file in json."},
     )
     config_overrides: str | None = field(
-        default=None, metadata={"help": "Fields of the config to change, for example d_model=192,dropout=0.3."}
+        default=None,
+        metadata={
+            "help": "Fields of the config to change, for example d_model=192,dropout=0.3; of a checkpoint those that "
+            "leave its weights as they are, such as dropout=0.2 or copy_attention=true."
+        },
     )
     tokenizer_name: str | None = field(
         default=None,
@@ -45,11 +49,6 @@ class ModelArguments:
             raise ValueError(
                 "Give one of `model_name_or_path` (fine-tune a checkpoint) and `model_config` (fresh weights), got "
                 f"{self.model_name_or_path!r} and {self.model_config!r}."
-            )
-        if self.model_config is None and self.config_overrides is not None:
-            raise ValueError(
-                "`config_overrides` changes a fresh model; a checkpoint keeps its shape. Use it with `model_config`, "
-                f"got {self.config_overrides!r} with `model_name_or_path` {self.model_name_or_path!r}."
             )
 
 

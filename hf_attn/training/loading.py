@@ -126,15 +126,17 @@ def load_model(
 
     Raises:
         ValueError: The tokenizer has more tokens than the checkpoint has embeddings, or the label smoothing of the
-            config and of the training arguments differ, or the checkpoint lacks tensors or has them in other shapes.
+            config and of the training arguments differ, or the checkpoint lacks tensors or has them in other shapes,
+            or an adapter is to be put on weights that the overrides add.
     """
     attention = choose_attention(arguments.attn_implementation, training_arguments.use_cpu)
     if arguments.model_config is not None:
         config = build_config(arguments, tokenizer)
         model = auto_class.from_config(config, attn_implementation=attention)
     else:
+        overrides = parse_overrides(arguments.config_overrides)
         # A checkpoint may be stored in half precision; it trains in float32 under autocast.
-        options: dict[str, Any] = {"dtype": torch.float32}
+        options: dict[str, Any] = {"dtype": torch.float32, "config": _checkpoint_config(arguments, overrides)}
         if adapter_arguments.load_in_4bit:
             options["quantization_config"] = four_bit_config()
         model, loading = auto_class.from_pretrained(
@@ -146,6 +148,9 @@ def load_model(
             **options,
         )
         if auto_class is not AutoModelForSeq2SeqLM:
+            _allow_new_head(model, loading)
+        elif overrides.get("copy_attention"):
+            _refuse_adapter_on_new_head(adapter_arguments, loading)
             _allow_new_head(model, loading)
         _check_complete(arguments.model_name_or_path, loading)
     num_embeddings = model.get_input_embeddings().weight.shape[0]
@@ -166,6 +171,14 @@ def _allow_new_head(model: PreTrainedModel, loading: dict[str, Any]) -> None:
     if head:
         logger.info(f"{', '.join(f'`{key}`' for key in head)} start from fresh weights: the checkpoint has none.")
         loading["missing_keys"] = set(loading["missing_keys"]).difference(head)
+
+
+def _refuse_adapter_on_new_head(arguments: AdapterArguments, loading: dict[str, Any]) -> None:
+    if arguments.lora and loading["missing_keys"]:
+        raise ValueError(
+            "`config_overrides` sets `copy_attention`, whose weights the checkpoint lacks: an adapter could not be "
+            "loaded on it again. Fine-tune it whole, or start from a checkpoint that copies."
+        )
 
 
 def _check_complete(name: str | None, loading: dict[str, Any]) -> None:
@@ -196,6 +209,26 @@ def _place_label_smoothing(model: PreTrainedModel, arguments: RecipeTrainingArgu
         logger.info(f"label_smoothing={outside} goes into the model's config: its loss is inside the model.")
         model.config.label_smoothing = outside
         arguments.label_smoothing_factor = 0.0
+
+
+def _checkpoint_config(arguments: ModelArguments, overrides: Mapping[str, Any]) -> PretrainedConfig:
+    """
+    The config of a checkpoint with the overrides.
+
+    Raises:
+        ValueError: An override is not a field of the config, or the config does not take its value.
+    """
+    config = AutoConfig.from_pretrained(
+        str(arguments.model_name_or_path), trust_remote_code=arguments.trust_remote_code
+    )
+    _check_fields(config, overrides)
+    return type(config).from_dict({**config.to_dict(), **overrides}) if overrides else config
+
+
+def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:
+    for name in overrides:
+        if not hasattr(config, name):
+            raise ValueError(f"`config_overrides` names `{name}`, which is not a field of {type(config).__name__}.")
 
 
 def build_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
@@ -233,9 +266,7 @@ def build_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) 
 def _stock_config(model_type: str, content: dict, values: dict, overrides: dict) -> PretrainedConfig:
     """The config of another family; its own start token is kept where the vocabulary has it."""
     known = AutoConfig.for_model(model_type)
-    for key in overrides:
-        if not hasattr(known, key):
-            raise ValueError(f"`config_overrides` names `{key}`, which is not a field of {type(known).__name__}.")
+    _check_fields(known, overrides)
     start = content.get("decoder_start_token_id")
     if start is None or start >= values["vocab_size"]:
         values = {**values, "decoder_start_token_id": values["pad_token_id"]}

@@ -19,6 +19,9 @@ RESULTS_FILE = "all_results.json"
 PREDICTIONS_FILE = "generated_predictions.txt"
 PLOTS_FOLDER = "plots"
 
+# Characters to which cells of a table are padded at most.
+_WIDEST_COLUMN = 60
+
 
 def write_results(output_dir: str | Path, metrics: Mapping[str, float]) -> None:
     """Write `all_results.json`; metrics of an earlier part of the same run that are not measured again stay."""
@@ -86,9 +89,9 @@ def write_attention(
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; floats get two decimals, and columns are aligned for reading as text."""
+    """A Markdown table; floats get two decimals, and columns are aligned for reading as text where cells are short."""
     cells = [[_cell(value) for value in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    widths = [min(max(len(row[column]) for row in cells), _WIDEST_COLUMN) for column in range(len(header))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
     ]

@@ -11,7 +11,6 @@ from hf_attn.training import AdapterArguments, DataArguments, ModelArguments, Re
     [
         ({}, "Give one of `model_name_or_path` .* and `model_config`"),
         ({"model_name_or_path": "a", "model_config": "b"}, "got 'a' and 'b'"),
-        ({"model_name_or_path": "a", "config_overrides": "d_model=8"}, "`config_overrides` changes a fresh model"),
     ],
 )
 def test_model_arguments(arguments, message):

@@ -4,6 +4,7 @@
 import json
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import MarianConfig, MarianMTModel
 
@@ -142,6 +143,38 @@ def test_checkpoint_that_is_not_whole(tmp_path, tokenizer, training, damage, mes
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=message):
         load_model(ModelArguments(model_name_or_path=str(tmp_path)), AdapterArguments(), training, tokenizer)
+
+
+@pytest.fixture
+def checkpoint(tmp_path, tokenizer):
+    config = build_config(ModelArguments(model_config="transformer_tiny", config_overrides=SMALL), tokenizer)
+    HfAttnForConditionalGeneration(config).save_pretrained(tmp_path / "checkpoint")
+    return str(tmp_path / "checkpoint")
+
+
+def test_overrides_of_a_checkpoint(checkpoint, tokenizer, training):
+    arguments = ModelArguments(model_name_or_path=checkpoint, config_overrides="dropout=0.3,copy_attention=true")
+    model = load_model(arguments, AdapterArguments(), training, tokenizer)
+    assert (model.config.dropout, model.model.encoder.config.dropout) == (0.3, 0.3)
+    stored = load_file(f"{checkpoint}/model.safetensors")
+    loaded = model.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())
+    assert {name for name in loaded if "copy_head" in name} == {"copy_head.gate.weight", "copy_head.gate.bias"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "lora", "message"),
+    [
+        ("d_modle=8", False, "`config_overrides` names `d_modle`, which is not a field of HfAttnConfig"),
+        ("encoder_ffn_dim=8", False, r"has shape \(16, 16\), the config says \(8, 16\)"),
+        ("encoder_layers=9", False, "`encoder_layers` is 9, got a list of 4"),
+        ("copy_attention=true", True, "sets `copy_attention`, whose weights the checkpoint lacks"),
+    ],
+)
+def test_overrides_that_a_checkpoint_does_not_take(checkpoint, tokenizer, training, overrides, lora, message):
+    arguments = ModelArguments(model_name_or_path=checkpoint, config_overrides=overrides)
+    with pytest.raises(ValueError, match=message):
+        load_model(arguments, AdapterArguments(lora=lora), training, tokenizer)
 
 
 def test_generation_fits_the_training_data(tokenizer, training):

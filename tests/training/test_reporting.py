@@ -19,6 +19,11 @@ def test_table_is_aligned():
     assert table == "| name | value |\n| ---- | ----- |\n| bleu | 41.02 |\n| rows | 7     |"
 
 
+def test_a_long_cell_pads_no_other():
+    header, dashes, *rows = format_table(["name", "value"], [("long", "x" * 500), ("short", "y")]).splitlines()
+    assert len(header) == len(dashes) == len(rows[1]) < 80 < len(rows[0])
+
+
 def test_usage_of_a_whole_model_and_of_an_adapter():
     assert "PeftModel" not in usage_lines("out", None, "Hello.")
     adapter = usage_lines("out", "base", "Hello.")

@@ -1,0 +1,167 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Fine-tune the English base whole and by adapters, task by task, and tabulate what each way costs and scores.
+
+    python benchmarks/compare_adapters.py
+    python benchmarks/compare_adapters.py --tasks qamr --variants full lora --table_only
+
+Every run is a recipe's own command in a process of its own; what has finished is not run again, so that the comparison
+can be interrupted. Peak memory is the largest resident set of the processes of a run, evaluation included.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from hf_attn.training import format_table
+from hf_attn.training.reporting import RESULTS_FILE
+
+
+BASE = "recipes/checkpoints/english_base"
+FOLDER = Path("outputs/compare_adapters")
+MEMORY_FILE = "peak_memory.json"
+HEADER = ["task", "way", "score", "share of full", "trained", "of all", "peak memory", "minutes", "on disk"]
+
+# Recipe, score, and what its config is changed by for a model of this size.
+TASKS: dict[str, tuple[str, str, list[str]]] = {
+    "scitldr": ("summarization", "rouge1", ["--num_train_epochs=8", "--warmup_steps=100"]),
+    "qamr": ("question_answering", "f1", ["--num_train_epochs=3"]),
+    "tweetqa": ("question_answering", "rougeL", ["--num_train_epochs=6"]),
+}
+
+_LORA = ["--model_name_or_path={base}", "--learning_rate=3e-3", "--lora", "--lora_r=8", "--lora_alpha=16"]
+_ATTENTION = ["--lora_target_modules", "q_proj", "v_proj"]
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    "scratch": (
+        "from scratch",
+        ["--model_config={base}/config.json", "--tokenizer_name={base}", "--config_overrides=dropout=0.2"],
+    ),
+    "full": (
+        "full fine-tuning",
+        ["--model_name_or_path={base}", "--learning_rate=5e-4", "--config_overrides=dropout=0.1"],
+    ),
+    "lora_attention": ("LoRA, attention alone", [*_LORA, *_ATTENTION]),
+    "lora": ("LoRA, recurrences too", _LORA),
+    "lora_all": ("LoRA, all linear layers", [*_LORA, "--lora_r=4", "--lora_target_modules", "all-linear"]),
+    "dora": ("DoRA", [*_LORA, "--use_dora"]),
+    "lora_4bit": ("LoRA on 4 bits", [*_LORA, "--load_in_4bit"]),
+}
+
+
+def command(task: str, variant: str, base: str) -> list[str]:
+    """The command line of a run, without what starts Python."""
+    recipe, _, options = TASKS[task]
+    own = [option.format(base=base) for option in VARIANTS[variant][1]]
+    return [
+        "launch", "--num_processes=1", f"recipes/{recipe}.py", f"--config=recipes/configs/{task}.yaml",
+        f"--output_dir={FOLDER / task / variant}", *options, *own,
+    ]  # fmt: skip
+
+
+def run(task: str, variant: str, base: str) -> None:
+    """Train and score, unless that has been done, and record the peak memory in KiB.
+
+    Raises:
+        RuntimeError: The command failed; the end of its log says why.
+    """
+    folder = FOLDER / task / variant
+    if (folder / MEMORY_FILE).is_file():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    arguments = command(task, variant, base)
+    log = folder.with_suffix(".log")
+    with log.open("w", encoding="utf-8") as stream:
+        launcher = "from accelerate.commands.accelerate_cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", launcher, *arguments], stdout=stream, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"`accelerate {shlex.join(arguments)}` failed: see the end of {log}.")
+    (folder / MEMORY_FILE).write_text(json.dumps({"ru_maxrss": usage.ru_maxrss}), encoding="utf-8")
+
+
+def num_stored(file: Path) -> int:
+    """Numbers in a safetensors file."""
+    total = 0
+    with safe_open(file, framework="pt") as tensors:
+        for key in tensors.keys():  # noqa: SIM118 -- not a dict
+            size = 1
+            for length in tensors.get_slice(key).get_shape():
+                size *= length
+            total += size
+    return total
+
+
+def measured(task: str, variant: str, base: str) -> dict[str, Any]:
+    """What a finished run scored and cost."""
+    folder = FOLDER / task / variant
+    results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+    is_adapter = (folder / "adapter_model.safetensors").is_file()
+    weights = folder / ("adapter_model.safetensors" if is_adapter else "model.safetensors")
+    trained = num_stored(weights)
+    return {
+        "task": task,
+        "variant": variant,
+        "score": results[f"predict_{TASKS[task][1]}"],
+        "trained": trained,
+        "all": num_stored(Path(base) / "model.safetensors") + trained if is_adapter else trained,
+        "peak_memory_mib": json.loads((folder / MEMORY_FILE).read_text(encoding="utf-8"))["ru_maxrss"] / 1024,
+        "minutes": results["train_runtime"] / 60,
+        "megabytes": weights.stat().st_size / 1e6,
+        "command": f"accelerate {shlex.join(command(task, variant, base))}",
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows side by side, with the score as a share of that of full fine-tuning."""
+    full = {row["task"]: row["score"] for row in rows if row["variant"] == "full"}
+    cells = [
+        [
+            row["task"],
+            VARIANTS[row["variant"]][0],
+            row["score"],
+            f"{row['score'] / full[row['task']]:.1%}" if row["task"] in full else "",
+            f"{row['trained']:,}",
+            f"{row['trained'] / row['all']:.2%}",
+            f"{row['peak_memory_mib']:,.0f} MiB",
+            f"{row['minutes']:.1f}",
+            f"{row['megabytes']:.2f} MB",
+        ]
+        for row in rows
+    ]
+    return format_table(HEADER, cells)
+
+
+def main() -> None:
+    """Run, or tabulate, what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default=BASE, help="directory of the checkpoint that is fine-tuned")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--table_only", action="store_true", help="tabulate what has finished")
+    parser.add_argument(
+        "--json", type=Path, default=Path("benchmarks/results/adapters.json"), help="where the rows go"
+    )
+    arguments = parser.parse_args()
+    rows = []
+    for task in arguments.tasks:
+        for variant in arguments.variants:
+            if not arguments.table_only:
+                run(task, variant, arguments.base)
+            if (FOLDER / task / variant / MEMORY_FILE).is_file():
+                rows.append(measured(task, variant, arguments.base))
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,23 +16,24 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
     batches nor what is lost to padding changes from epoch to epoch. The order is a function of (`seed`, epoch) alone:
     to resume, call `set_epoch` and skip the batches already seen.
 
-    Under several processes, batches `k * num_processes` to `(k + 1) * num_processes - 1` are those of step k, one a
-    process, and have like lengths. Where the last step would lack batches, the batches with the most rows are halved:
-    every row comes exactly once an epoch, and accelerate, which deals the batches out, has none to repeat.
+    Batches `k * batches_per_step` to `(k + 1) * batches_per_step - 1` are those of optimizer step k and have like
+    lengths, so a step holds the same rows whether processes, accumulation or both make up its batches. Where the last
+    step would lack batches, the batches with the most rows are halved: every row comes exactly once an epoch, and
+    accelerate, which deals the batches out to the processes in turn, has none to repeat.
 
     Note that source *and* target count: fairseq's and Marian's "4096 tokens" is a count of one side only.
 
     Args:
         lengths: For every row (source tokens, target tokens), or a single number of tokens, special tokens included.
         tokens_per_batch: Most tokens in a batch, padding included.
-        num_processes: Processes that share the batches.
+        batches_per_step: Batches of an optimizer step: processes times accumulation steps.
         shuffle: `False`: from the shortest rows to the longest, the same in each epoch.
         seed: Seed of the order.
         drop_last: Leave out batches, drawn anew each epoch, instead of halving some, where the last step lacks any.
         max_rows: Most rows in a batch. None: no limit.
 
     Raises:
-        ValueError: A row alone exceeds the budget; a length is below 1; there are fewer rows than processes.
+        ValueError: A row alone exceeds the budget; a length is below 1; there are fewer rows than batches in a step.
     """
 
     # Accelerate reads the rows of a batch here; None says that they vary.
@@ -43,7 +44,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         lengths: Sequence[tuple[int, int]] | Sequence[int],
         tokens_per_batch: int,
         *,
-        num_processes: int = 1,
+        batches_per_step: int = 1,
         shuffle: bool = True,
         seed: int = 0,
         drop_last: bool = False,
@@ -51,13 +52,13 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
     ):
         for name, value in (
             ("tokens_per_batch", tokens_per_batch),
-            ("num_processes", num_processes),
+            ("batches_per_step", batches_per_step),
             ("max_rows", max_rows),
         ):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}")
         self.tokens_per_batch = tokens_per_batch
-        self.num_processes = num_processes
+        self.batches_per_step = batches_per_step
         self.shuffle = shuffle
         self.seed = seed
         self.drop_last = drop_last
@@ -72,9 +73,9 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         self._bounds = self._cut()
 
     def _check_lengths(self) -> None:
-        if len(self._lengths) < self.num_processes:
+        if len(self._lengths) < self.batches_per_step:
             raise ValueError(
-                f"`lengths` must have at least one row for each of the {self.num_processes} processes, got "
+                f"`lengths` must have at least one row for each of the {self.batches_per_step} batches of a step, got "
                 f"{len(self._lengths)}"
             )
         for row in np.flatnonzero(self._lengths.min(axis=1) < 1)[:1]:
@@ -101,25 +102,25 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
             padded_batch = padded_row * np.arange(1, len(padded_row) + 1)
             bounds.append(start + int(np.searchsorted(padded_batch, self.tokens_per_batch, side="right")))
         if not self.drop_last:
-            while (len(bounds) - 1) % self.num_processes:
+            while (len(bounds) - 1) % self.batches_per_step:
                 rows = np.diff(bounds)
                 largest = int(rows.argmax())
                 if rows[largest] == 1:
                     raise ValueError(
                         f"`tokens_per_batch` = {self.tokens_per_batch} leaves {len(rows)} batches of one row, which "
-                        f"{self.num_processes} processes cannot share evenly: raise it, or set `drop_last=True`"
+                        f"do not make up steps of {self.batches_per_step}: raise it, or set `drop_last=True`"
                     )
                 bounds.insert(largest + 1, bounds[largest] + int(rows[largest]) // 2)
-        elif len(bounds) - 1 < self.num_processes:
+        elif len(bounds) - 1 < self.batches_per_step:
             raise ValueError(
-                f"`drop_last=True` leaves no batch: there are {len(bounds) - 1} for {self.num_processes} processes"
+                f"`drop_last=True` leaves no batch: there are {len(bounds) - 1} for steps of {self.batches_per_step}"
             )
         return np.array(bounds)
 
     def __len__(self) -> int:
-        """Number of batches of all processes together; a multiple of `num_processes`."""
+        """Number of batches of all processes together; a multiple of `batches_per_step`."""
         num_batches = len(self._bounds) - 1
-        return num_batches - num_batches % self.num_processes
+        return num_batches - num_batches % self.batches_per_step
 
     def __iter__(self) -> Iterator[list[int]]:
         num_batches = len(self._bounds) - 1
@@ -127,7 +128,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         if self.shuffle:
             rows = np.lexsort((generator.random(len(self._lengths)), *self._sort_keys))
             kept = np.sort(generator.permutation(num_batches)[: len(self)])
-            steps = generator.permuted(kept.reshape(-1, self.num_processes), axis=1)
+            steps = generator.permuted(kept.reshape(-1, self.batches_per_step), axis=1)
             batches = generator.permutation(steps).ravel()
         else:
             rows = np.lexsort(self._sort_keys)

@@ -72,7 +72,7 @@ class RecipeTrainer(HubTrainer, OrderedEvaluationTrainer):
         sampler = LengthBucketBatchSampler(
             source_target_lengths(dataset).tolist(),
             self.args.tokens_per_batch,
-            num_processes=self.accelerator.num_processes,
+            batches_per_step=self.accelerator.num_processes * self.args.gradient_accumulation_steps,
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
             drop_last=self.args.dataloader_drop_last,
         )

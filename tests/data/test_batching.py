@@ -35,7 +35,7 @@ def padded_tokens(lengths: np.ndarray, batch: list[int]) -> int:
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_every_row_once_within_the_budget_and_the_same_number_of_batches_each_epoch(num_processes, shuffle):
     lengths = random_lengths()
-    sampler = LengthBucketBatchSampler(lengths, 300, num_processes=num_processes, shuffle=shuffle)
+    sampler = LengthBucketBatchSampler(lengths, 300, batches_per_step=num_processes, shuffle=shuffle)
     for epoch in range(4):
         sampler.set_epoch(epoch)
         batches = list(sampler)
@@ -66,7 +66,7 @@ def test_padding_share_is_that_of_the_batches():
 
 def test_order_is_a_function_of_seed_and_epoch():
     def order(seed: int, epoch: int) -> list[list[int]]:
-        sampler = LengthBucketBatchSampler(random_lengths(), 300, num_processes=2, seed=seed)
+        sampler = LengthBucketBatchSampler(random_lengths(), 300, batches_per_step=2, seed=seed)
         sampler.set_epoch(epoch)
         return list(sampler)
 
@@ -84,7 +84,7 @@ def test_rows_of_a_batch_change_between_epochs():
 
 def test_batches_of_a_step_have_like_lengths():
     lengths = random_lengths(4000)
-    batches = list(LengthBucketBatchSampler(lengths, 1000, num_processes=4))
+    batches = list(LengthBucketBatchSampler(lengths, 1000, batches_per_step=4))
     for step in range(0, len(batches), 4):
         longest = [lengths[batch].max() for batch in batches[step : step + 4]]
         assert max(longest) - min(longest) <= 5
@@ -92,7 +92,7 @@ def test_batches_of_a_step_have_like_lengths():
 
 def test_drop_last_leaves_out_whole_batches_drawn_anew():
     lengths = [(5, 5)] * 50
-    sampler = LengthBucketBatchSampler(lengths, 100, num_processes=2, drop_last=True)
+    sampler = LengthBucketBatchSampler(lengths, 100, batches_per_step=2, drop_last=True)
     assert len(sampler) == 4
     left_out = []
     for epoch in range(3):
@@ -111,7 +111,7 @@ def test_accelerate_deals_out_every_row_once_and_resumes(num_processes):
     for process_index in range(num_processes):
 
         def prepared(process_index: int = process_index) -> tuple[LengthBucketBatchSampler, DataLoader]:
-            sampler = LengthBucketBatchSampler(lengths, 300, num_processes=num_processes)
+            sampler = LengthBucketBatchSampler(lengths, 300, batches_per_step=num_processes)
             loader = DataLoader(range(len(lengths)), batch_sampler=sampler, collate_fn=list)
             loader = prepare_data_loader(
                 loader, num_processes=num_processes, process_index=process_index, put_on_device=False
@@ -162,17 +162,17 @@ def test_callback_starts_at_epoch_0():
         ({"lengths": [1], "tokens_per_batch": 0}, "`tokens_per_batch` must be at least 1, got 0"),
         ({"lengths": [1], "tokens_per_batch": 9, "max_rows": 0}, "`max_rows` must be at least 1, got 0"),
         (
-            {"lengths": [1], "tokens_per_batch": 9, "num_processes": 2},
-            "`lengths` must have at least one row for each of the 2 processes, got 1",
+            {"lengths": [1], "tokens_per_batch": 9, "batches_per_step": 2},
+            "`lengths` must have at least one row for each of the 2 batches of a step, got 1",
         ),
         (
-            {"lengths": [5] * 3, "tokens_per_batch": 5, "num_processes": 2},
-            "`tokens_per_batch` = 5 leaves 3 batches of one row, which 2 processes cannot share evenly: raise it, or "
+            {"lengths": [5] * 3, "tokens_per_batch": 5, "batches_per_step": 2},
+            "`tokens_per_batch` = 5 leaves 3 batches of one row, which do not make up steps of 2: raise it, or "
             "set `drop_last=True`",
         ),
         (
-            {"lengths": [1] * 3, "tokens_per_batch": 9, "num_processes": 2, "drop_last": True},
-            "`drop_last=True` leaves no batch: there are 1 for 2 processes",
+            {"lengths": [1] * 3, "tokens_per_batch": 9, "batches_per_step": 2, "drop_last": True},
+            "`drop_last=True` leaves no batch: there are 1 for steps of 2",
         ),
     ],
 )
@@ -196,5 +196,5 @@ def test_padding_on_real_sentence_pairs(data_dir, corpus, most):
     train = load_splits(train_file=train_file)["train"]
     train = train.map(translation_preprocessor(tokenizer, "en", "de", 128, 128), batched=True)
     for num_processes in (1, 8):
-        sampler = LengthBucketBatchSampler(source_target_lengths(train), 4096, num_processes=num_processes)
+        sampler = LengthBucketBatchSampler(source_target_lengths(train), 4096, batches_per_step=num_processes)
         assert sampler.padding_share < most

@@ -27,6 +27,7 @@ from transformers import (
 from transformers.pipelines.base import ChunkPipeline, Pipeline
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, find_adapter_config_file
 
+from .language_codes import language_token_id
 from .position_limits import source_positions
 
 
@@ -136,9 +137,40 @@ class TextToTextPipeline(_GeneratingPipeline):
 
 
 class TranslationPipeline(TextToTextPipeline):
-    """`attn-translation`: gives `translation_text`."""
+    """
+    `attn-translation`: gives `translation_text`.
+
+    Further options, for multilingual models:
+        src_lang, tgt_lang: Codes of the languages as the tokenizer writes them; without them those that it was saved
+            with.
+
+    Raises:
+        ValueError: The tokenizer does not know the code, or is of one pair of languages.
+    """
 
     output_name = "translation_text"
+
+    def _sanitize_parameters(
+        self, src_lang: str | None = None, tgt_lang: str | None = None, **options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        preprocess, forward, postprocess = super()._sanitize_parameters(**options)
+        if src_lang is not None:
+            language_token_id(self.tokenizer, "src_lang", src_lang)
+            preprocess["src_lang"] = src_lang
+        if tgt_lang is not None:
+            forward["forced_bos_token_id"] = language_token_id(self.tokenizer, "tgt_lang", tgt_lang)
+        return preprocess, forward, postprocess
+
+    def preprocess(self, text: str, src_lang: str | None = None, **options: Any) -> dict[str, Any]:
+        """As the parent, with the text in the language `src_lang`."""
+        if src_lang is None:
+            return super().preprocess(text, **options)
+        usual = self.tokenizer.src_lang
+        self.tokenizer.src_lang = src_lang
+        try:
+            return super().preprocess(text, **options)
+        finally:
+            self.tokenizer.src_lang = usual
 
 
 class SummarizationPipeline(TextToTextPipeline):

@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.data import translation_preprocessor
+from hf_attn.language_codes import has_language_codes, set_languages
 from hf_attn.metrics import bleu, chrf, formality_share
 from hf_attn.training import (
     AdapterArguments,
@@ -51,6 +53,16 @@ class TranslationArguments(TaskArguments):
 
     source_lang: str = field(default="en", metadata={"help": "Name of the source in the rows."})
     target_lang: str = field(default="de", metadata={"help": "Name of the target in the rows."})
+    src_lang: str | None = field(
+        default=None,
+        metadata={
+            "help": "Multilingual tokenizers: their code of the source language, such as en_XX or eng_Latn. Without "
+            "it: source_lang."
+        },
+    )
+    tgt_lang: str | None = field(
+        default=None, metadata={"help": "Their code of the target language. Without it: target_lang."}
+    )
     score_formality: bool = field(default=False, metadata={"help": "Also score the share of formal German."})
 
 
@@ -73,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     sources = {name: list(texts_of(splits[name], task.source_lang, "source")) for name in scored}
     references = {name: list(texts_of(splits[name], task.target_lang, "target")) for name in scored}
     tokenizer = load_tokenizer(run.model_args, training_texts(splits, task))
+    first_token_id = place_languages(tokenizer, task)
     model = load_model(run.model_args, run.adapter_args, run.training_args, tokenizer)
 
     # Preprocess.
@@ -85,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         task.source_prefix,
     )
     tokenized = tokenize_splits(run, splits, preprocess)
-    prepare_generation(run, model, tokenizer, tokenized, task.target_lang)
+    prepare_generation(run, model, tokenizer, tokenized, first_token_id)
 
     def score(split: str, predictions: Sequence[str]) -> dict[str, float]:
         scores = {
@@ -130,6 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         )
         print(told)
     return stages.metrics
+
+
+def place_languages(tokenizer: PreTrainedTokenizerBase, task: TranslationArguments) -> int | None:
+    """Tell a multilingual tokenizer its languages; gives the token that its outputs start with."""
+    if not (has_language_codes(tokenizer) or task.src_lang or task.tgt_lang):
+        return None
+    return set_languages(tokenizer, task.src_lang or task.source_lang, task.tgt_lang or task.target_lang)
 
 
 def training_texts(splits: Mapping[str, Dataset], task: TranslationArguments) -> Iterator[str]:

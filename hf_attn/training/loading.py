@@ -328,7 +328,7 @@ def set_generation(
     tokenizer: PreTrainedTokenizerBase,
     target_length: int | None,
     num_beams: int,
-    target_lang: str | None = None,
+    forced_bos_token_id: int | None = None,
     length_penalty: float | None = None,
 ) -> None:
     """
@@ -336,11 +336,12 @@ def set_generation(
 
     Args:
         model: Its `generation_config` is changed.
-        tokenizer: Gives the ids of the special tokens, and the language token of multilingual models.
+        tokenizer: Gives the ids of the special tokens.
         target_length: Tokens of the longest target in training, the end included; half as many again may be generated,
             as far as the decoder has positions. `None`, without training, leaves the limits of the checkpoint.
         num_beams: Beams of `generate` without arguments.
-        target_lang: Language that generation is forced into where the tokenizer has a token for it.
+        forced_bos_token_id: The token that an output starts with, such as that of a language; `None` leaves the
+            checkpoint's.
         length_penalty: That of beams; `None` leaves the checkpoint's.
     """
     config = model.generation_config
@@ -360,7 +361,7 @@ def set_generation(
     config.decoder_start_token_id = model.config.decoder_start_token_id
     if config.forced_eos_token_id is not None:
         config.forced_eos_token_id = tokenizer.eos_token_id
-    if target_lang is not None and getattr(tokenizer, "lang_code_to_id", None):
-        config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(target_lang)
+    if forced_bos_token_id is not None:
+        config.forced_bos_token_id = forced_bos_token_id
     # From here on it stands for itself.
     config._from_model_config = False

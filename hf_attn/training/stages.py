@@ -62,7 +62,7 @@ def prepare_generation(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     tokenized: Mapping[str, Dataset | IterableDataset],
-    target_lang: str | None = None,
+    forced_bos_token_id: int | None = None,
 ) -> None:
     """
     Set the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit.
@@ -73,7 +73,7 @@ def prepare_generation(
     _check_positions(model, tokenized)
     target_length = longest_target(tokenized.get("train"), run.data_args)
     arguments = run.training_args
-    set_generation(model, tokenizer, target_length, arguments.num_beams, target_lang, arguments.length_penalty)
+    set_generation(model, tokenizer, target_length, arguments.num_beams, forced_bos_token_id, arguments.length_penalty)
 
 
 def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:

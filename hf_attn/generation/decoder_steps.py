@@ -1,0 +1,480 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""The decoder, one token at a time: what `forward` computes with a cache, in as few operations as that takes.
+
+What all tokens share is made once: keys and values of the source, one copy for all beams of a sentence; tables of
+positions; initial states. A step then works on two-dimensional tensors, one row a hypothesis. The weights stay where
+they are: a step calls the model's own projections, so that adapters, packed and quantised layers do as they are.
+
+Each class of a mixer and of an attention over the source has one class of steps here, and one line in a table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..modeling_attention import (
+    AdditiveAttention,
+    Attention,
+    DotAttention,
+    FixedContext,
+    GeneralAttention,
+    LinearAttention,
+    SlidingAttention,
+)
+from ..modeling_copy import mixture_log_probabilities
+from ..modeling_efficient_attention import linear_attention
+from ..modeling_hf_attn import HfAttnForConditionalGeneration
+from ..modeling_layers import FeedForward, HfAttnLayer
+from ..modeling_positions import NoPositions, rotate
+from ..modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
+
+
+# Positions whose embeddings, rotations or keys are made room for at a time.
+_POSITIONS_AT_A_TIME = 64
+
+TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class Sources:
+    """
+    What the decoder reads.
+
+    Attributes:
+        states: Of the encoder, (sentences, source_length, d_model).
+        mask: bool (sentences, source_length), True at real tokens; `None`: all are real.
+        token_ids: int64 (sentences, source_length), where the model copies.
+        summary: (sentences, d_model), where a layer starts from it.
+        num_beams: Rows of each sentence; they follow each other.
+    """
+
+    states: torch.Tensor
+    mask: torch.Tensor | None
+    token_ids: torch.Tensor | None
+    summary: torch.Tensor | None
+    num_beams: int
+
+    @property
+    def additive_mask(self) -> torch.Tensor | None:
+        """(sentences, 1, 1, source_length): 0, or the lowest number of the dtype at padding."""
+        if self.mask is None:
+            return None
+        zeros = torch.zeros(self.mask.shape, dtype=self.states.dtype, device=self.mask.device)
+        return zeros.masked_fill_(~self.mask, torch.finfo(zeros.dtype).min)[:, None, None]
+
+
+def direct(module: nn.Module) -> TensorFunction:
+    """What calling `module` computes, without the cost of a call where no hook waits for one."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return module
+    if "forward" not in vars(module):
+        if type(module) is nn.Linear:
+            weight, bias = module.weight, module.bias
+            return lambda states: nn.functional.linear(states, weight, bias)
+        if type(module) is nn.LayerNorm:
+            shape, scale, shift, epsilon = module.normalized_shape, module.weight, module.bias, module.eps
+            return lambda states: torch.layer_norm(states, shape, scale, shift, epsilon)
+        if type(module) is nn.ReLU:
+            return torch.relu
+    return module.forward
+
+
+class RecurrentStep:
+    """A step of `lstm`, `gru` and `rnn`."""
+
+    def __init__(self, mixer: FusedRecurrentMixer, positions: NoPositions, sources: Sources):
+        self.input_projection, self.state_projection = direct(mixer.ih_proj), direct(mixer.hh_proj)
+        self.next_states = mixer._step
+        summary = sources.summary
+        if summary is not None and sources.num_beams > 1:
+            summary = summary.repeat_interleave(sources.num_beams, dim=0)
+        rows = len(sources.states) * sources.num_beams
+        self.states = mixer._initial_states(sources.states.new_empty(rows, 1, mixer.d_model), summary)
+
+    def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
+        inputs = self.input_projection(hidden_states)
+        self.states = self.next_states(inputs, self.state_projection(self.states[0]), self.states)
+        return self.states[0]
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.states = tuple(state.index_select(0, rows) for state in self.states)
+
+
+class SSRUStep:
+    """A step of `ssru`."""
+
+    def __init__(self, mixer: SSRUMixer, positions: NoPositions, sources: Sources):
+        self.projection = direct(mixer.in_proj)
+        self.width = mixer.d_model
+        rows = len(sources.states) * sources.num_beams
+        (self.state,) = mixer._initial_states(sources.states.new_empty(rows, 1, mixer.d_model), None)
+
+    def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
+        projected = self.projection(hidden_states)
+        precise = projected.to(self.state.dtype)
+        forget = torch.sigmoid(precise[:, : self.width])
+        self.state = torch.lerp(precise[:, self.width :], self.state, forget)
+        return torch.relu(self.state).to(projected.dtype)
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.state = self.state.index_select(0, rows)
+
+
+class AttentionStep:
+    """A step of `full_attention`; keys and values lie in tensors with room for the next ones."""
+
+    window: int | None = None
+    num_global_tokens = 0
+
+    def __init__(self, attention: Attention, positions: NoPositions, sources: Sources):
+        self.projections = [direct(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")]
+        self.out_projection = direct(attention.out_proj)
+        self.num_key_value_heads, self.head_dim = attention.num_key_value_heads, attention.head_dim
+        self.scaling = attention.scaling
+        self.positions = positions
+        rows = len(sources.states) * sources.num_beams
+        shape = (rows, self.num_key_value_heads, 0, self.head_dim)
+        self.keys, self.values = sources.states.new_empty(shape), sources.states.new_empty(shape)
+        self.rotations: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.bias: torch.Tensor | None = None
+
+    def grow(self) -> None:
+        """Makes room for further positions, as many as there are already; tables grow with it."""
+        used = self.keys.shape[2]
+        room = used + max(used, _POSITIONS_AT_A_TIME)
+        self.keys, self.values = (
+            torch.cat([states, states.new_empty(*states.shape[:2], room - used, states.shape[3])], dim=2)
+            for states in (self.keys, self.values)
+        )
+        places = torch.arange(room, device=self.keys.device)
+        self.rotations = self.positions.rotations(places[None])
+        if self.positions.biases_scores:
+            # From the farthest key to the query itself.
+            bias: Any = self.positions.score_bias(places - (room - 1))
+            self.bias = bias.to(self.keys.dtype).view(1, self.num_key_value_heads, -1, room)
+
+    def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
+        if position == self.keys.shape[2]:
+            self.grow()
+        query, key, value = (
+            projection(hidden_states).view(len(hidden_states), self.num_key_value_heads, -1, self.head_dim)
+            for projection in self.projections
+        )
+        if self.rotations is not None:
+            cosines, sines = self.rotations
+            rotations = cosines[:, position : position + 1], sines[:, position : position + 1]
+            query, key = rotate(query, rotations), rotate(key, rotations)
+        self.keys[:, :, position], self.values[:, :, position] = key[:, :, 0], value[:, :, 0]
+        output = nn.functional.scaled_dot_product_attention(
+            query,
+            self.visible(self.keys, position),
+            self.visible(self.values, position),
+            attn_mask=None if self.bias is None else self.visible_bias(self.bias, position),
+            scale=self.scaling,
+        )
+        return self.out_projection(output.reshape(len(hidden_states), -1))
+
+    def visible(self, states: torch.Tensor, position: int) -> torch.Tensor:
+        """What the query at `position` sees of the keys or values."""
+        first = 0 if self.window is None else max(0, position + 1 - self.window)
+        in_window = states[:, :, first : position + 1]
+        num_global_tokens = min(self.num_global_tokens, first)
+        if not num_global_tokens:
+            return in_window
+        return torch.cat([states[:, :, :num_global_tokens], in_window], dim=2)
+
+    def visible_bias(self, bias: torch.Tensor, position: int) -> torch.Tensor:
+        """The biases of what `visible` gives."""
+        by_place = bias[..., bias.shape[-1] - 1 - position :]
+        return self.visible(by_place.transpose(2, 3), position).transpose(2, 3)
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+
+
+class SlidingAttentionStep(AttentionStep):
+    """A step of `sliding_attention`."""
+
+    def __init__(self, attention: SlidingAttention, positions: NoPositions, sources: Sources):
+        super().__init__(attention, positions, sources)
+        self.window = attention.left + 1
+        self.num_global_tokens = attention.num_global_tokens
+
+
+class LinearAttentionStep:
+    """A step of `linear_attention`."""
+
+    def __init__(self, attention: LinearAttention, positions: NoPositions, sources: Sources):
+        self.attention = attention
+        self.out_projection = direct(attention.out_proj)
+        self.state: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
+        hidden_states = hidden_states[:, None]
+        output, self.state = linear_attention(
+            self.attention.query_states(hidden_states),
+            self.attention.key_states(hidden_states),
+            self.attention.value_states(hidden_states),
+            is_causal=True,
+            state=self.state,
+        )
+        return self.out_projection(output.reshape(len(hidden_states), -1))
+
+    def select(self, rows: torch.Tensor) -> None:
+        if self.state is not None:
+            self.state = self.state[0].index_select(0, rows), self.state[1].index_select(0, rows)
+
+
+class SourceAttentionStep:
+    """
+    A step of attention over the source. All beams of a sentence are queries to one copy of its keys and values.
+
+    Where `keeps_weights`, `weights` are those of the last step, averaged over heads: float32 (sentences, num_beams,
+    source_length).
+    """
+
+    def __init__(self, attention: Attention, sources: Sources, keeps_weights: bool):
+        self.attention = attention
+        self.num_beams = sources.num_beams
+        self.keys = attention.key_states(sources.states)
+        self.values = attention.value_states(sources.states)
+        self.mask = sources.additive_mask
+        self.keeps_weights = keeps_weights
+        self.weights: Any = None
+        self.out_projection = direct(attention.out_proj)
+        self.query_projection = direct(attention.q_proj) if hasattr(attention, "q_proj") else None
+
+    def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        query = hidden_states if self.query_projection is None else self.query_projection(hidden_states)
+        # (sentences, num_beams, heads, head_dim)
+        query = query.view(len(self.keys), self.num_beams, -1, self.attention.head_dim)
+        return self.out_projection(self.attend(query).reshape(len(hidden_states), -1))
+
+    def attend(self, query: torch.Tensor) -> torch.Tensor:
+        """The contexts of each head, in the order of the heads within each row."""
+        output, weights = self.attention.attend(
+            query.transpose(1, 2), self.keys, self.values, self.mask, None, output_attentions=True
+        )
+        if self.keeps_weights:
+            self.weights = weights.mean(dim=1, dtype=torch.promote_types(weights.dtype, torch.float32))
+        return output
+
+    def select(self, sentences: torch.Tensor) -> None:
+        self.keys, self.values = self.keys.index_select(0, sentences), self.values.index_select(0, sentences)
+        if self.mask is not None:
+            self.mask = self.mask.index_select(0, sentences)
+
+
+class ProductAttentionStep(SourceAttentionStep):
+    """A step of attention whose score is a product: in one operation, unless the weights are wanted."""
+
+    def attend(self, query: torch.Tensor) -> torch.Tensor:
+        if self.keeps_weights:
+            return super().attend(query)
+        sentences, num_key_value_heads = self.keys.shape[:2]
+        grouped = query.view(sentences, self.num_beams, num_key_value_heads, -1, query.shape[-1]).transpose(1, 2)
+        output = nn.functional.scaled_dot_product_attention(
+            grouped.flatten(2, 3), self.keys, self.values, attn_mask=self.mask, scale=self.attention.scaling
+        )
+        return output.reshape(grouped.shape).transpose(1, 2)
+
+
+class FixedContextStep:
+    """A step without attention: the same for all tokens."""
+
+    weights = None
+
+    def __init__(self, context: FixedContext, sources: Sources, keeps_weights: bool):
+        self.num_beams = sources.num_beams
+        self.context = context.out_proj(sources.summary)
+
+    def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.context if self.num_beams == 1 else self.context.repeat_interleave(self.num_beams, dim=0)
+
+    def select(self, sentences: torch.Tensor) -> None:
+        self.context = self.context.index_select(0, sentences)
+
+
+MIXER_STEPS: dict[type, type] = {
+    Attention: AttentionStep,
+    SlidingAttention: SlidingAttentionStep,
+    LinearAttention: LinearAttentionStep,
+    LSTMMixer: RecurrentStep,
+    GRUMixer: RecurrentStep,
+    RNNMixer: RecurrentStep,
+    SSRUMixer: SSRUStep,
+}
+SOURCE_STEPS: dict[type, type] = {
+    Attention: ProductAttentionStep,
+    GeneralAttention: ProductAttentionStep,
+    DotAttention: ProductAttentionStep,
+    AdditiveAttention: SourceAttentionStep,
+    FixedContext: FixedContextStep,
+}
+
+
+def step_class(table: dict[type, type], module: nn.Module) -> type:
+    """The class of steps of `module`.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if type(module) not in table:
+        raise ValueError(
+            f"`fast_generate` has no step for {type(module).__name__}; it has steps for "
+            f"{', '.join(known.__name__ for known in table)}. Generate without `custom_generate`."
+        )
+    return table[type(module)]
+
+
+def feed_forward_step(feed_forward: FeedForward) -> TensorFunction:
+    """What `feed_forward` computes in evaluation mode."""
+    first, second = direct(feed_forward.fc1), direct(feed_forward.fc2)
+    activation = direct(feed_forward.activation)
+    if feed_forward.gate is None:
+        return lambda states: second(activation(first(states)))
+    gate = direct(feed_forward.gate)
+    return lambda states: second(activation(gate(states)) * first(states))
+
+
+class LayerStep:
+    """A step of a decoder layer."""
+
+    def __init__(self, layer: HfAttnLayer, positions: NoPositions, sources: Sources):
+        self.mixer = step_class(MIXER_STEPS, layer.mixer)(layer.mixer, positions, sources)
+        self.source = step_class(SOURCE_STEPS, layer.encoder_attn)(
+            layer.encoder_attn, sources, layer.returns_source_weights
+        )
+        self.norm_first = layer.norm_first
+        names = ["mixer_layer_norm", "encoder_attn_layer_norm"]
+        self.feed_forward = None
+        if layer.feed_forward is not None:
+            names.append("final_layer_norm")
+            self.feed_forward = feed_forward_step(layer.feed_forward)
+        norms = [getattr(layer, name) for name in names]
+        self.norms = [None if norm is None else direct(norm) for norm in norms]
+
+    def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
+        mixer_norm, source_norm, *final_norms = self.norms
+        if not self.norm_first:
+            hidden_states = _normed(hidden_states + self.mixer(hidden_states, position), mixer_norm)
+            hidden_states = _normed(hidden_states + self.source(hidden_states), source_norm)
+            if self.feed_forward is not None:
+                hidden_states = _normed(hidden_states + self.feed_forward(hidden_states), final_norms[0])
+            return hidden_states
+        hidden_states = hidden_states + self.mixer(_normed(hidden_states, mixer_norm), position)
+        hidden_states = hidden_states + self.source(_normed(hidden_states, source_norm))
+        if self.feed_forward is not None:
+            hidden_states = hidden_states + self.feed_forward(_normed(hidden_states, final_norms[0]))
+        return hidden_states
+
+
+def _normed(hidden_states: torch.Tensor, norm: TensorFunction | None) -> torch.Tensor:
+    return hidden_states if norm is None else norm(hidden_states)
+
+
+class DecoderSteps:
+    """
+    The decoder and the output projection, for one batch of sources.
+
+    Args:
+        model: In evaluation mode.
+        sources: What it reads. Rows are its sentences times `num_beams`.
+
+    Raises:
+        ValueError: A layer has no steps here.
+    """
+
+    def __init__(self, model: HfAttnForConditionalGeneration, sources: Sources):
+        decoder = model.model.decoder
+        self.model = model
+        self.decoder = decoder
+        self.sources = sources
+        self.position = 0
+        self.layers = [LayerStep(layer, decoder.positions, sources) for layer in decoder.layers]  # type: ignore[arg-type]
+        self.embed_tokens = direct(decoder.embed_tokens)
+        self.embed_scale = decoder.embed_scale
+        self.embedding_norm = None if decoder.layernorm_embedding is None else direct(decoder.layernorm_embedding)
+        self.final_norm = None if decoder.layer_norm is None else direct(decoder.layer_norm)
+        self.output_projection = direct(model.lm_head)
+        self.position_embeddings: torch.Tensor | None = None
+        self.inputs_embeds: Any = None
+
+    def read(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """
+        Reads the next token of each row.
+
+        Args:
+            token_ids: int64 (rows,).
+
+        Returns:
+            What leaves the decoder, (rows, d_model).
+
+        Raises:
+            ValueError: The position table of the model ends before this token.
+        """
+        position = self.position
+        if position % _POSITIONS_AT_A_TIME == 0:
+            self.position_embeddings = self.next_position_embeddings(position)
+        self.position += 1
+        hidden_states = self.embed_tokens(token_ids)
+        if self.embed_scale != 1.0:
+            hidden_states = hidden_states * self.embed_scale
+        self.inputs_embeds = hidden_states
+        if self.position_embeddings is not None:
+            place = position % _POSITIONS_AT_A_TIME
+            if place == len(self.position_embeddings):
+                # Refuses the position, in the model's own words.
+                self.decoder.position_ids(hidden_states[:, None], None, position)
+            hidden_states = hidden_states + self.position_embeddings[place]
+        hidden_states = _normed(hidden_states, self.embedding_norm)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, position)
+        return _normed(hidden_states, self.final_norm)
+
+    def next_position_embeddings(self, position: int) -> torch.Tensor | None:
+        """The embeddings of the positions from `position` on, (positions, d_model), as far as the table goes."""
+        limit = self.decoder.positions.max_positions
+        end = position + _POSITIONS_AT_A_TIME
+        places = torch.arange(position, end if limit is None else min(end, limit), device=self.sources.states.device)
+        embeddings = self.decoder.positions(places[None])
+        return None if embeddings is None else embeddings[0].to(self.sources.states.dtype)
+
+    def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """The logits of the next token, float32 (rows, vocab_size)."""
+        logits = self.output_projection(hidden_states)
+        copy_head = self.model.copy_head
+        if copy_head is not None:
+            source_weights = self.layers[-1].source.weights
+            shape = (*source_weights.shape[:2], -1)
+            copied = copy_head(
+                hidden_states.view(shape),
+                self.inputs_embeds.view(shape),
+                self.sources.states,
+                source_weights,
+                self.sources.token_ids,
+            )
+            logits = mixture_log_probabilities(logits.view(shape), copied).flatten(0, 1)
+        return logits.float()
+
+    def reorder(self, rows: torch.Tensor) -> None:
+        """Row r goes on from what row `rows[r]`, of the same sentence, has read; int64 (rows,)."""
+        for layer in self.layers:
+            layer.mixer.select(rows)
+
+    def keep(self, sentences: torch.Tensor) -> None:
+        """Drops all but the given sentences; int64 (sentences,)."""
+        num_beams, sources = self.sources.num_beams, self.sources
+        rows = sentences
+        if num_beams > 1:
+            rows = (sentences[:, None] * num_beams + torch.arange(num_beams, device=sentences.device)).flatten()
+        self.reorder(rows)
+        for layer in self.layers:
+            layer.source.select(sentences)
+        if self.model.copy_head is not None:
+            token_ids: Any = sources.token_ids
+            sources.states = sources.states.index_select(0, sentences)
+            sources.token_ids = token_ids.index_select(0, sentences)

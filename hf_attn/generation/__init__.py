@@ -1,9 +1,11 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Texts from texts: batches by length, n-best lists with scores, minimum Bayes risk, prefixes and glossaries."""
 
+from .fast_generate import fast_generate
 from .glossary import Glossary, GlossaryLogitsProcessor, TermTokens, has_term
 from .loading import load_for_inference
 from .minimum_bayes_risk import UTILITIES, expected_utilities, rank_by_utility
+from .packed_linear import pack_linears
 from .text_generator import Hypothesis, TextGenerator, length_limit
 
 
@@ -15,8 +17,10 @@ __all__ = [
     "TermTokens",
     "TextGenerator",
     "expected_utilities",
+    "fast_generate",
     "has_term",
     "length_limit",
     "load_for_inference",
+    "pack_linears",
     "rank_by_utility",
 ]

@@ -249,12 +249,12 @@ class SourceAttentionStep:
 
     def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
         query = hidden_states if self.query_projection is None else self.query_projection(hidden_states)
-        # (sentences, num_beams, heads, head_dim)
         query = query.view(len(self.keys), self.num_beams, -1, self.attention.head_dim)
         return self.out_projection(self.attend(query).reshape(len(hidden_states), -1))
 
     def attend(self, query: torch.Tensor) -> torch.Tensor:
-        """The contexts of each head, in the order of the heads within each row."""
+        """The contexts of queries (sentences, num_beams, heads, head_dim), in their order."""
+        weights: Any
         output, weights = self.attention.attend(
             query.transpose(1, 2), self.keys, self.values, self.mask, None, output_attentions=True
         )
@@ -394,7 +394,7 @@ class DecoderSteps:
         self.decoder = decoder
         self.sources = sources
         self.position = 0
-        self.layers = [LayerStep(layer, decoder.positions, sources) for layer in decoder.layers]  # type: ignore[arg-type]
+        self.layers = [LayerStep(layer, decoder.positions, sources) for layer in decoder.layers]
         self.embed_tokens = direct(decoder.embed_tokens)
         self.embed_scale = decoder.embed_scale
         self.embedding_norm = None if decoder.layernorm_embedding is None else direct(decoder.layernorm_embedding)

@@ -1,9 +1,9 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """A decoding loop for `hf_attn` models that does no more than greedy and beam search need.
 
-`model.generate(**inputs, custom_generate=fast_generate)` gives what `generate` gives. It saves what a call of the whole
-model costs at each step, shares the source between the beams of a sentence, and drops sentences that have ended from
-the batch.
+`model.generate(**inputs, custom_generate=fast_generate)` gives what `generate` gives. It saves what a call of the
+whole model costs at each step, shares the source between the beams of a sentence, and drops sentences that have ended
+from the batch.
 """
 
 from collections.abc import Iterable
@@ -86,7 +86,7 @@ def _check(model: Any, generation_config: GenerationConfig, model_inputs: dict[s
     past = model_inputs.get("past_key_values")
     if past is not None and past.get_seq_length() > 0:
         raise ValueError(
-            f"`past_key_values` must be empty with `fast_generate`, got {past.get_seq_length()} tokens. Pass the tokens "
+            f"`past_key_values` must be empty with `fast_generate`, got {past.get_seq_length()} tokens. Pass these "
             "as `decoder_input_ids`."
         )
     prompt_mask = model_inputs.get("decoder_attention_mask")
@@ -151,7 +151,7 @@ def _read_prompt(decoder: DecoderSteps, prompt: torch.Tensor) -> torch.Tensor:
 def _greedy_search(
     decoder: DecoderSteps,
     prompt: torch.Tensor,
-    logits_processor: LogitsProcessorList,
+    logits_processor: Any,
     stopping_criteria: StoppingCriteriaList,
     config: Any,
 ) -> torch.Tensor | GenerateEncoderDecoderOutput:
@@ -218,7 +218,7 @@ def _greedy_search(
 def _beam_search(
     decoder: DecoderSteps,
     prompt: torch.Tensor,
-    logits_processor: LogitsProcessorList,
+    logits_processor: Any,
     stopping_criteria: StoppingCriteriaList,
     config: Any,
 ) -> torch.Tensor | GenerateBeamEncoderDecoderOutput:
@@ -256,16 +256,17 @@ def _beam_search(
                 decoder.keep(torch.from_numpy(kept).to(device))
         hidden_states = decoder.read(torch.from_numpy(beams.last_tokens()).to(device))
 
-    sequences, scores, beam_indices = beams.results(config.num_return_sequences)
-    sequences = torch.from_numpy(sequences).to(device)
+    sequences, scores, beam_indices = (
+        torch.from_numpy(array).to(device) for array in beams.results(config.num_return_sequences)
+    )
     if not config.return_dict_in_generate:
         return sequences
     return GenerateBeamEncoderDecoderOutput(
         sequences=sequences,  # type: ignore[arg-type]
-        sequences_scores=torch.from_numpy(scores).to(device) if config.output_scores else None,
+        sequences_scores=scores if config.output_scores else None,
         scores=tuple(all_scores) if config.output_scores else None,  # type: ignore[arg-type]
         logits=tuple(all_logits) if config.output_logits else None,  # type: ignore[arg-type]
-        beam_indices=torch.from_numpy(beam_indices).to(device),  # type: ignore[arg-type]
+        beam_indices=beam_indices,  # type: ignore[arg-type]
     )
 
 

@@ -3,7 +3,9 @@
 
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, TaskArguments
 from .averaging import average_checkpoints
+from .checkpoints import clear_incomplete, fault_of, last_checkpoint
 from .evaluation import SortedRows, published_bleu
+from .finite import first_nonfinite_layer
 from .loading import (
     build_config,
     load_model,
@@ -47,9 +49,13 @@ __all__ = [
     "add_prefix",
     "average_checkpoints",
     "build_config",
+    "clear_incomplete",
     "divides_by_num_items",
+    "fault_of",
     "finish_run",
+    "first_nonfinite_layer",
     "format_table",
+    "last_checkpoint",
     "load_model",
     "load_tokenizer",
     "log_to_terminal",

@@ -183,6 +183,13 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         default=None,
         metadata={"help": "Stop after so many evaluations without a better score; the best weights are kept."},
     )
+    nonfinite_loss: str = field(
+        default="stop",
+        metadata={
+            "help": "When a loss or a gradient is NaN or infinite: stop, naming the rows and the layer, or skip the "
+            "update."
+        },
+    )
 
     def __post_init__(self):
         if not (self.do_train or self.do_eval or self.do_predict):
@@ -202,6 +209,8 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(
                 f"`length_penalty` compares beams and needs `num_beams` above 1, got {self.length_penalty} with 1."
             )
+        if self.nonfinite_loss not in ("stop", "skip"):
+            raise ValueError(f"`nonfinite_loss` must be 'stop' or 'skip', got {self.nonfinite_loss!r}.")
         if self.generation_num_beams is None:
             self.generation_num_beams = self.num_beams
         self._check_averaging()

@@ -20,6 +20,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
+from .checkpoints import LOSSES_FILE, MANIFEST_FILE, write_text_whole
 from .run_directory import RUN_FILE
 
 
@@ -31,7 +32,10 @@ REPOSITORY_FILE = "hub.json"
 NOT_PUSHED = ("_*", "checkpoint-*", "runs/*", RUN_FILE, REPOSITORY_FILE, "trainer_state.json", "*training_args.bin")
 """Files of an output directory that stay on this machine: patterns that `hf upload --exclude` takes."""
 
-_STATE_OF_TRAINING = ("optimizer*", "scheduler*", "rng_state*", "scaler*", "trainer_state.json", "README.md")
+_STATE_OF_TRAINING = (
+    *("optimizer*", "scheduler*", "rng_state*", "scaler*", "trainer_state.json", "README.md"),
+    *(LOSSES_FILE, MANIFEST_FILE),
+)
 # What a new repository holds.
 _HOUSEKEEPING = frozenset([".gitattributes", ".gitignore", "README.md"])
 
@@ -241,7 +245,7 @@ class HubTrainer(Seq2SeqTrainer):
 
     def _record_repository(self) -> None:
         text = json.dumps(_identity(HfApi(), str(self.hub_model_id)), indent=2) + "\n"
-        (Path(str(self.args.output_dir)) / REPOSITORY_FILE).write_text(text, encoding="utf-8")
+        write_text_whole(Path(str(self.args.output_dir)) / REPOSITORY_FILE, text)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Push the weights of a checkpoint, and all of it where `hub_strategy` says so, beside the training."""

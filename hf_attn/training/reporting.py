@@ -12,6 +12,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_matplotlib_available
 
+from .checkpoints import read_json, write_text_whole
+
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +28,8 @@ _WIDEST_COLUMN = 60
 def write_results(output_dir: str | Path, metrics: Mapping[str, float]) -> None:
     """Write `all_results.json`; metrics of an earlier part of the same run that are not measured again stay."""
     file = Path(output_dir) / RESULTS_FILE
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    file.write_text(json.dumps({**earlier, **metrics}, indent=4, sort_keys=True) + "\n", encoding="utf-8")
+    earlier = read_json(file) if file.is_file() else {}
+    write_text_whole(file, json.dumps({**earlier, **metrics}, indent=4, sort_keys=True) + "\n")
 
 
 def write_predictions(output_dir: str | Path, predictions: Sequence[str]) -> None:

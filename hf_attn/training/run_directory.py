@@ -1,18 +1,26 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""An output directory holds one run: the same run goes on in it, any other is refused."""
+"""An output directory holds one run: the same run on the same data goes on in it, any other is refused."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
+
+from .checkpoints import last_checkpoint, part_of, read_json, write_text_whole
 
 
 logger = logging.get_logger(__name__)
 
 RUN_FILE = "run.json"
+
+_DATA_FILES = ("train_file", "validation_file", "test_file")
+# Where `RUN_FILE` keeps the fingerprints of the data files.
+_FINGERPRINTS = "data_fingerprints"
+_READ_WHOLE_BYTES = 1 << 30
+_BLOCK_BYTES = 1 << 20
 
 # Arguments that change neither the weights nor the predictions.
 _INCIDENTAL = frozenset(
@@ -61,26 +69,31 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any]) -> str | No
         values: Arguments of this run that differ from their defaults, as `parse_arguments` returns them.
 
     Returns:
-        The last checkpoint of the same run, or `None` when there is nothing to resume.
+        The last checkpoint of the same run that is whole, or `None` when there is nothing to resume.
 
     Raises:
-        ValueError: The directory holds a different run, or files that no run wrote, or cannot be written to.
+        ValueError: The directory holds a different run, or the same on data files that have changed since, or files
+            that no run wrote, or cannot be written to.
     """
     directory = Path(output_dir)
     _check_writable(directory)
     record = directory / RUN_FILE
     if record.is_file():
-        differing = _differences(json.loads(record.read_text(encoding="utf-8")), _described(values))
+        recorded = read_json(record)
+        fingerprints = recorded.pop(_FINGERPRINTS, {})
+        differing = _differences(recorded, _described(values))
         if differing:
             raise ValueError(
                 f"`output_dir` {str(directory)!r} already holds a different run: {'; '.join(differing)}. "
                 "Choose another `output_dir`, or delete this one."
             )
-        checkpoint = get_last_checkpoint(str(directory))
+        _check_data(directory, fingerprints, values)
+        checkpoint = last_checkpoint(directory)
         logger.info(f"{directory} holds this run; " + (f"it goes on from {checkpoint}." if checkpoint else "again."))
         return checkpoint
-    # What the trainer and the launcher may have put there before the first run.
-    present = [path.name for path in directory.iterdir() if path.name != "runs"] if directory.is_dir() else []
+    # What the trainer and the launcher may have put there before the first run, and what a killed one left.
+    expected = ("runs", part_of(record).name)
+    present = [path.name for path in directory.iterdir() if path.name not in expected] if directory.is_dir() else []
     if present:
         raise ValueError(
             f"`output_dir` {str(directory)!r} holds files that no run of a recipe wrote: "
@@ -90,10 +103,54 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any]) -> str | No
 
 
 def record_run(output_dir: str | Path, values: dict[str, Any]) -> None:
-    """Make the directory and write down there, for `resume_or_refuse`, the arguments of the run that it will hold."""
+    """
+    Make the directory and write down there, for `resume_or_refuse`, the arguments of the run that it will hold, and
+    the fingerprints of its data files.
+    """
     Path(output_dir).mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_described(values), indent=2) + "\n"
-    (Path(output_dir) / RUN_FILE).write_text(text, encoding="utf-8")
+    described = _described(values)
+    fingerprints = _fingerprints(values)
+    if fingerprints:
+        described[_FINGERPRINTS] = fingerprints
+    write_text_whole(Path(output_dir) / RUN_FILE, json.dumps(described, indent=2) + "\n")
+
+
+def fingerprint(path: str | Path) -> str:
+    """
+    Size and SHA-256 of a file; of one above 1 GiB, the latter of 1024 blocks of 1 MiB spread evenly over it.
+
+    Args:
+        path: A file that exists.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        if size <= _READ_WHOLE_BYTES:
+            digest = hashlib.file_digest(file, "sha256")
+        else:
+            digest = hashlib.sha256()
+            for block in range(1024):
+                file.seek(block * (size - _BLOCK_BYTES) // 1023)
+                digest.update(file.read(_BLOCK_BYTES))
+    return f"{size} bytes, sha256 {digest.hexdigest()}"
+
+
+def _fingerprints(values: dict[str, Any]) -> dict[str, str]:
+    """By field; a file that is not there is left to the reader, which says so."""
+    paths = {name: values[name] for name in _DATA_FILES if values.get(name) is not None}
+    return {name: fingerprint(path) for name, path in paths.items() if os.path.isfile(path)}
+
+
+def _check_data(directory: Path, before: Any, values: dict[str, Any]) -> None:
+    changed = [
+        f"`{name}` {str(values[name])!r} was {before[name]} and is {now}"
+        for name, now in _fingerprints(values).items()
+        if isinstance(before, dict) and before.get(name, now) != now
+    ]
+    if changed:
+        raise ValueError(
+            f"`output_dir` {str(directory)!r} holds a run on data that has changed since: {'; '.join(changed)}. Bring "
+            "the old data back to go on, or choose another `output_dir`, or delete this one."
+        )
 
 
 def _described(values: dict[str, Any]) -> dict[str, Any]:

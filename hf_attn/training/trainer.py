@@ -17,16 +17,18 @@ from ..data import BatchEpochCallback, LengthBucketBatchSampler, source_target_l
 from .arguments import RecipeTrainingArguments
 from .averaging import average_checkpoints, load_weights
 from .evaluation import OrderedEvaluationTrainer, SortedRows
+from .finite import FiniteTrainer
 from .hardware import keep_freed_memory, keep_kernels
 from .hub import HubTrainer
+from .resuming import ResumingTrainer
 
 
 logger = logging.get_logger(__name__)
 
 
-class RecipeTrainer(HubTrainer, OrderedEvaluationTrainer):
+class RecipeTrainer(ResumingTrainer, FiniteTrainer, HubTrainer, OrderedEvaluationTrainer):
     """
-    What the recipes need beyond `Seq2SeqTrainer` and its pushes; the loop, the schedule, saving and resuming are its.
+    What the recipes need beyond `Seq2SeqTrainer`; the loop and the schedule are its.
 
     - `args.tokens_per_batch` replaces a fixed number of rows by `LengthBucketBatchSampler`.
     - The loss is the sum over target tokens divided by the tokens of the whole update, for any model. BART, Marian, T5

@@ -1,0 +1,135 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""However many processes, micro-batches and shards: the same losses, the same predictions; and one of them dying."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.training import train_on_processes
+from tests.training.tiny_training import MODELS, NUM_STEPS
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Without dropout a training is the same function of its rows, however they are dealt out; an update has 8 of 40 rows.
+EQUALITY = {"dropout": 0.0, "num_rows": 40, "max_steps": 50, "logging_steps": 1, "predicts": True}
+EQUALITY |= {"learning_rate": 1e-3, "per_device_eval_batch_size": 2}
+SPLITS = {
+    "accumulation": (1, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
+    "checkpointing": (1, {"per_device_train_batch_size": 8, "activation_checkpointing": True}),
+    "two_processes": (2, {"per_device_train_batch_size": 4}),
+    "two_processes_accumulation": (2, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
+    "fsdp2": (2, {"per_device_train_batch_size": 4, "fsdp2": True}),
+}
+SUBJECTS = {**{name: {"model": name} for name in MODELS}, "lora": {"lora": True}}
+
+
+def launch(folder: Path, processes: int, **options) -> tuple[subprocess.CompletedProcess, dict | None]:
+    """Train on so many processes; what they write, where they end well."""
+    out = folder.with_suffix(".json")
+    out.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    finished = subprocess.run(
+        [*command, train_on_processes.__file__, str(folder), str(out), json.dumps(options)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return finished, json.loads(out.read_text(encoding="utf-8")) if out.is_file() else None
+
+
+def ended_well(launched):
+    finished, result = launched
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return result
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    """The training of each subject on one process, 8 rows an update."""
+    results = {}
+
+    def train(subject: str) -> dict:
+        if subject not in results:
+            folder = tmp_path_factory.mktemp("one_process") / subject
+            options = EQUALITY | SUBJECTS[subject] | {"per_device_train_batch_size": 8}
+            results[subject] = train_on_processes.train(str(folder), {"gradient_accumulation_steps": 1, **options})
+        return results[subject]
+
+    return train
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_split_changes_neither_losses_nor_predictions(tmp_path, one_process, subject, split):
+    processes, options = SPLITS[split]
+    options = {"gradient_accumulation_steps": 1, **EQUALITY, **SUBJECTS[subject], **options}
+    if processes == 1:
+        result = train_on_processes.train(str(tmp_path / "run"), options)
+    else:
+        result = ended_well(launch(tmp_path / "run", processes, **options))
+    assert ("FSDP" in result["model"]) == (split == "fsdp2")
+    expected = one_process(subject)
+    losses = [entry["loss"] for entry in result["history"]]
+    assert len(losses) == 50
+    assert losses == pytest.approx([entry["loss"] for entry in expected["history"]], rel=1e-5)
+    assert result["texts"] == expected["texts"]
+
+
+def test_accumulation_changes_no_loss(tmp_path):
+    options = {"dropout": 0.0, "num_rows": 24, "max_steps": 6, "logging_steps": 1}
+    losses = []
+    for rows, accumulation in ((8, 1), (2, 4)):
+        split = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulation}
+        result = train_on_processes.train(str(tmp_path / str(rows)), {**options, **split})
+        losses.append([entry["loss"] for entry in result["history"]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tokens_per_batch": 60},
+        {},
+        {"train_sampling_strategy": "group_by_length"},
+        {"streaming": True, "max_steps": NUM_STEPS, "per_device_train_batch_size": 3},
+        {"streaming": True, "num_shards": 1, "max_steps": NUM_STEPS, "per_device_train_batch_size": 3},
+        {"lora": True},
+    ],
+    ids=["token_buckets", "random", "by_length", "streaming_shards", "streaming_rows", "lora"],
+)
+def test_two_processes_resume_exactly(tmp_path, options):
+    """SIGTERM to one of them stops both after the same step."""
+    whole = ended_well(launch(tmp_path / "whole", 2, **options))
+    parts, seen = tmp_path / "parts", []
+    for stop in (5, 8) if not options else (7,):
+        finished, result = launch(parts, 2, sigterm_after=stop, **options)
+        assert finished.returncode != 0
+        assert result is None
+        assert f"Ended by SIGTERM after step {stop}, with a checkpoint" in finished.stderr
+        assert (parts / f"checkpoint-{stop}" / "checkpoint.json").is_file()
+    last = ended_well(launch(parts, 2, **options))
+    seen = last["seen"]
+    assert seen == whole["seen"][-len(seen) :]
+    assert last["history"] == whole["history"]
+    assert last["weights"] == whole["weights"]
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_others(tmp_path):
+    begin = time.monotonic()
+    finished, result = launch(tmp_path / "run", 2, exit_after=3, save_steps=2)
+    assert finished.returncode != 0
+    assert result is None
+    assert "SIGKILL" in finished.stderr
+    # The gathering of gradients does not wait for the dead: far below any time limit of the backend.
+    assert time.monotonic() - begin < 120
+    assert (tmp_path / "run" / "checkpoint-2" / "checkpoint.json").is_file()

@@ -196,7 +196,8 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             self.do_train = self.do_eval = self.do_predict = True
         if self.bf16 is None:
             self.bf16 = choose_bf16(self.fp16, self.use_cpu)
-        if self.bf16 and not has_accelerator():
+        # Without it accelerate takes several processes that find no GPU for as many runs of their own.
+        if not has_accelerator():
             self.use_cpu = True
         if self.early_stopping_patience is not None:
             self._prepare_early_stopping(self.early_stopping_patience)

@@ -32,6 +32,7 @@ from .modeling_efficient_attention import (
     sliding_window_attention,
     sliding_window_mask,
 )
+from .modeling_loss import product_dtype
 from .modeling_positions import NoPositions, rotate
 
 
@@ -47,7 +48,7 @@ def eager_attention_forward(
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    softmax(Q K^T * scaling + position_bias + mask) V (Vaswani et al. 2017, equation 1), the softmax in float32.
+    softmax(Q K^T * scaling + position_bias + mask) V (Vaswani et al. 2017, equation 1).
 
     Args:
         attention_mask (`torch.Tensor`, *optional*): Additive, 0 or the lowest number of the dtype.
@@ -59,7 +60,7 @@ def eager_attention_forward(
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    scores = torch.matmul(query * scaling, key.transpose(2, 3))
     return attend(scores, value, attention_mask, position_bias, dropout, module.training)
 
 
@@ -76,9 +77,27 @@ def attend(
         scores = scores + position_bias
     if attention_mask is not None:
         scores = scores + attention_mask
-    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+    weights = softmax(scores).to(value.dtype)
     output = torch.matmul(nn.functional.dropout(weights, p=dropout, training=training), value)
     return output.transpose(1, 2).contiguous(), weights
+
+
+# Numbers: the rows of half-precision scores that fill whole vector registers of 512 bits.
+_VECTOR_NUMBERS = 32
+
+
+def softmax(scores: torch.Tensor) -> torch.Tensor:
+    """
+    `torch.softmax` over the last dimension, in float32 within and rounded once to the dtype of `scores`.
+
+    On CPU rows are padded to whole vectors: the kernel takes what is left of a row number by number, which is most of
+    a short one.
+    """
+    surplus = -scores.shape[-1] % _VECTOR_NUMBERS
+    if scores.device.type != "cpu" or not surplus or torch.compiler.is_compiling():
+        return nn.functional.softmax(scores, dim=-1)
+    padded = nn.functional.pad(scores, (0, surplus), value=-torch.inf)
+    return nn.functional.softmax(padded, dim=-1)[..., :-surplus]
 
 
 def eager_config(config: HfAttnConfig) -> HfAttnConfig:
@@ -180,6 +199,7 @@ class Attention(nn.Module):
             past_key_values (`Cache`, *optional*): The cache of the stack's own sequence.
             layer_idx (`int`): The first layer of this class.
         """
+        inputs_embeds = inputs_embeds.to(product_dtype(inputs_embeds))
         if not is_decoder:
             return create_bidirectional_mask(config, inputs_embeds, padding_mask)
         return create_causal_mask(config, inputs_embeds, padding_mask, past_key_values, layer_idx=layer_idx)
@@ -193,6 +213,7 @@ class Attention(nn.Module):
         padding_mask: torch.Tensor | None,
     ) -> torch.Tensor | BlockMask | None:
         """As `build_mask`, for attention over the source; `padding_mask` is (batch, source_length)."""
+        inputs_embeds = inputs_embeds.to(product_dtype(inputs_embeds))
         return create_bidirectional_mask(
             config, inputs_embeds, padding_mask, encoder_hidden_states=encoder_hidden_states
         )

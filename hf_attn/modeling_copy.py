@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from .modeling_loss import IGNORE_INDEX, chunked_selected_logits, divide_by_items
+from .modeling_loss import IGNORE_INDEX, chunked_row_loss, divide_by_items
 
 
 class CopiedTokens(NamedTuple):
@@ -125,7 +125,7 @@ def chunked_mixture_loss(
     `sequence_loss` of the mixture whose vocabulary logits are `hidden_states @ weight.T + bias`, a chunk at a time.
 
     Of a row it takes the normaliser and the logit of the target, with smoothing those of the source tokens too; rows
-    without a target are left out. See [`chunked_selected_logits`].
+    without a target are left out. See [`chunked_row_loss`].
 
     Args:
         hidden_states (`torch.Tensor`): (batch, target_length, d_model).
@@ -141,20 +141,25 @@ def chunked_mixture_loss(
     inputs = hidden_states[is_target]
     log_copy = copied.log_copy[is_target]
     tokens = copied.tokens[:, None].expand_as(copied.log_copy)[is_target]
-    indices = torch.cat([targets, tokens], dim=1) if label_smoothing else targets
-    selected, log_norms = chunked_selected_logits(inputs, weight, bias, indices)
-    log_scale = copied.log_generate[is_target] - log_norms[:, None]
-    log_vocabulary = selected + log_scale
     log_copied_target = log_copy.masked_fill(tokens != targets, -torch.inf).amax(dim=1)
-    target_log_probabilities = torch.logaddexp(log_vocabulary[:, 0], log_copied_target)
-    total = -(1 - label_smoothing) * target_log_probabilities.sum()
+    indices = torch.cat([targets, tokens], dim=1) if label_smoothing else targets
+    row_inputs = (copied.log_generate[is_target], log_copied_target, *([log_copy] if label_smoothing else []))
+
+    def row_loss(selected, log_norms, log_generate, log_copied_target, log_copy=None):
+        log_scale = log_generate - log_norms[:, None]
+        log_vocabulary = selected + log_scale
+        total = -(1 - label_smoothing) * torch.logaddexp(log_vocabulary[:, 0], log_copied_target).sum()
+        if log_copy is not None:
+            gains = nn.functional.softplus(log_copy - log_vocabulary[:, 1:])
+            total = total - label_smoothing * (log_scale.sum() + gains.sum() / len(weight))
+        return total
+
+    total = chunked_row_loss(row_loss, inputs, weight, bias, indices, *row_inputs)
     if label_smoothing:
-        gains = nn.functional.softplus(log_copy - log_vocabulary[:, 1:])
-        mean_logits = inputs.to(log_norms.dtype) @ weight.mean(dim=0, dtype=log_norms.dtype)
+        mean_logits = inputs.to(total.dtype) @ weight.mean(dim=0, dtype=total.dtype)
         if bias is not None:
-            mean_logits = mean_logits + bias.mean(dtype=log_norms.dtype)
-        mean_log_probabilities = mean_logits + log_scale[:, 0] + gains.sum(dim=1) / len(weight)
-        total = total - label_smoothing * mean_log_probabilities.sum()
+            mean_logits = mean_logits + bias.mean(dtype=total.dtype)
+        total = total - label_smoothing * mean_logits.sum()
     return divide_by_items(total, labels, num_items_in_batch)
 
 

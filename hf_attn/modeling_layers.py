@@ -36,7 +36,7 @@ def build_norm(config: HfAttnConfig) -> nn.Module:
 
 def dropout(inputs: torch.Tensor, p: float, training: bool) -> torch.Tensor:
     """
-    `torch.nn.functional.dropout`; on CPU about four times as fast, by drawing 16 random bits a number.
+    `torch.nn.functional.dropout`; on CPU several times as fast, by drawing 16 random bits a number.
 
     Args:
         inputs (`torch.Tensor`): Any shape.
@@ -50,9 +50,13 @@ def dropout(inputs: torch.Tensor, p: float, training: bool) -> torch.Tensor:
         return nn.functional.dropout(inputs, p=p, training=training)
     numbers_a_draw = 4
     draws = torch.empty(-(-inputs.numel() // numbers_a_draw), dtype=torch.int64).random_(-(2**63), None)
-    bits = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape)
     dropped = round(p * 2**16)
-    return inputs * (bits >= dropped - 2**15).to(inputs.dtype).mul_(2**16 / (2**16 - dropped))
+    kept = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape).ge_(dropped - 2**15)  # 1 or 0
+    scale = torch.tensor(2**16 / (2**16 - dropped), dtype=inputs.dtype)
+    if inputs.element_size() == kept.element_size():
+        # The bits of the scale, or none: much faster than a conversion.
+        return inputs * kept.mul_(scale.view(torch.int16)).view(inputs.dtype)
+    return inputs * kept.to(inputs.dtype).mul_(scale)
 
 
 class FeedForward(nn.Module):

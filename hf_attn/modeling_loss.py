@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -82,30 +82,42 @@ def chunked_sequence_loss(
     return divide_by_items(total, labels, num_items_in_batch)
 
 
-def chunked_selected_logits(
-    hidden_states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, indices: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def chunked_row_loss(
+    row_loss: Callable[..., torch.Tensor],
+    hidden_states: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    indices: torch.Tensor,
+    *row_inputs: torch.Tensor,
+) -> torch.Tensor:
     """
-    Columns of `logits = hidden_states @ weight.T + bias`, and `logits.logsumexp(dim=1)`, a chunk of rows at a time.
+    The sum over rows of a function of a few of the row's `logits = hidden_states @ weight.T + bias`, and of all.
 
-    Neither pass holds more than `CHUNK_NUMBERS` logits: the backward pass makes them again, for losses that are no
-    sum over rows. The second derivative is not available.
+    As in `chunked_sequence_loss`, a chunk of rows at a time and with the gradients made in the forward pass.
 
     Args:
+        row_loss (`Callable`): Maps the columns `indices` of some rows' logits, (some_rows, columns), their
+            `logits.logsumexp(dim=1)`, (some_rows,), both float32, and the same rows of `row_inputs` to the scalar sum
+            of the losses of these rows.
         hidden_states (`torch.Tensor`): (rows, d_model).
         weight, bias (`torch.Tensor`): The output projection, (vocab_size, d_model) and (vocab_size,).
         indices (`torch.LongTensor`): (rows, columns), of the vocabulary.
+        row_inputs (`torch.Tensor`): Float tensors with `rows` first.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: (rows, columns) and (rows,), float32.
+        `torch.Tensor`: A scalar, float32.
     """
-    return _ChunkedSelectedLogits.apply(hidden_states, weight, bias, indices, product_dtype(hidden_states))
+    return _ChunkedRowLoss.apply(
+        row_loss, product_dtype(hidden_states), hidden_states, weight, bias, indices, *row_inputs
+    )
 
 
 def product_dtype(inputs: torch.Tensor) -> torch.dtype:
     """The dtype in which `inputs` are multiplied here: autocast's, or their own."""
     device_type = inputs.device.type
-    return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else inputs.dtype
+    if device_type != "meta" and torch.is_autocast_enabled(device_type):
+        return torch.get_autocast_dtype(device_type)
+    return inputs.dtype
 
 
 def divide_by_items(
@@ -144,18 +156,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden = torch.empty_like(inputs) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=precise) if needs_weight else None
         grad_bias = torch.zeros_like(bias, dtype=precise) if needs_bias else None
-        for start in range(0, len(labels), chunk_rows := max(1, CHUNK_NUMBERS // vocab_size)):
-            chunk = slice(start, start + chunk_rows)
-            logits = (inputs[chunk] @ projection.T).to(precise)
-            if bias is not None:
-                logits += bias
+        for chunk, logits in _logit_chunks(inputs, projection, bias):
             targets = labels[chunk].clamp(min=0)[:, None]
             target_logits = logits.gather(1, targets)
-            largest = logits.amax(dim=1, keepdim=True)
-            probabilities = torch.softmax(logits, dim=1)
-            log_norms = largest - probabilities.amax(dim=1, keepdim=True).log()
+            probabilities, log_norms = _softmax_and_log_norms(logits)
             total += ((log_norms - (1 - label_smoothing) * target_logits) * is_target[chunk]).sum()
-            if not (needs_hidden or needs_weight or needs_bias):
+            if not any(ctx.needs_input_grad):
                 continue
             probabilities.scatter_add_(1, targets, torch.full_like(target_logits, label_smoothing - 1))
             if grad_bias is not None:
@@ -185,45 +191,59 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (*gradients, None, None, None)
 
 
-class _ChunkedSelectedLogits(torch.autograd.Function):
-    """Logits at `indices` and the rows' log normalisers n; the gradient of n by the logits z is exp(z - n)."""
+class _ChunkedRowLoss(torch.autograd.Function):
+    """Gradients of `row_loss` by its arguments come from autograd; that of a normaliser by its logits is softmax."""
 
     @staticmethod
-    def forward(ctx, hidden_states, weight, bias, indices, dtype):
+    def forward(ctx, row_loss, dtype, hidden_states, weight, bias, indices, *row_inputs):
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[2:5]
         precise = torch.promote_types(dtype, torch.float32)
-        selected = torch.empty(indices.shape, dtype=precise, device=indices.device)
-        log_norms = selected.new_empty(len(indices))
-        for chunk, logits in _logit_chunks(hidden_states.to(dtype), weight.to(dtype), bias):
-            selected[chunk] = logits.gather(1, indices[chunk])
-            log_norms[chunk] = logits.logsumexp(dim=1)
-        ctx.save_for_backward(hidden_states, weight, bias, indices, log_norms)
-        ctx.dtype = dtype
-        return selected, log_norms
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_selected, grad_norms):
-        hidden_states, weight, bias, indices, log_norms = ctx.saved_tensors
-        needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        inputs, projection = hidden_states.to(ctx.dtype), weight.to(ctx.dtype)
+        inputs, projection = hidden_states.to(dtype), weight.to(dtype)
+        total = torch.zeros((), dtype=precise, device=inputs.device)
         grad_hidden = torch.empty_like(inputs) if needs_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=log_norms.dtype) if needs_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=log_norms.dtype) if needs_bias else None
+        grad_weight = torch.zeros_like(weight, dtype=precise) if needs_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=precise) if needs_bias else None
+        grad_rows = [torch.empty_like(rows) for rows in row_inputs]
         for chunk, logits in _logit_chunks(inputs, projection, bias):
-            grad_logits = logits.sub_(log_norms[chunk, None]).exp_().mul_(grad_norms[chunk, None])
-            grad_logits.scatter_add_(1, indices[chunk], grad_selected[chunk])
+            probabilities, log_norms = _softmax_and_log_norms(logits)
+            arguments = (logits.gather(1, indices[chunk]), log_norms[:, 0], *(rows[chunk] for rows in row_inputs))
+            leaves = [argument.detach().requires_grad_() for argument in arguments]
+            with torch.enable_grad():
+                losses = row_loss(*leaves)
+            total += losses.detach()
+            if not any(ctx.needs_input_grad):
+                continue
+            grad_selected, grad_norms, *gradients = torch.autograd.grad(losses, leaves)
+            for grad_all, gradient in zip(grad_rows, gradients, strict=True):
+                grad_all[chunk] = gradient
+            grad_logits = probabilities.mul_(grad_norms[:, None]).scatter_add_(1, indices[chunk], grad_selected)
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(dim=0)
-            grad_products = grad_logits.to(ctx.dtype)
+            grad_products = grad_logits.to(dtype)
             if grad_hidden is not None:
                 torch.mm(grad_products, projection, out=grad_hidden[chunk])
             if grad_weight is not None:
                 grad_weight += grad_products.T @ inputs[chunk]
-        gradients = [
-            None if gradient is None else gradient.to(source.dtype)
-            for gradient, source in ((grad_hidden, hidden_states), (grad_weight, weight), (grad_bias, bias))
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias, *grad_rows)
+        ctx.dtypes = [
+            None if source is None else source.dtype for source in (hidden_states, weight, bias, *row_inputs)
         ]
-        return (*gradients, None, None)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_total):
+        grad_hidden, grad_weight, grad_bias, *grad_rows = (
+            None if gradient is None else (gradient * grad_total).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        )
+        return None, None, grad_hidden, grad_weight, grad_bias, None, *grad_rows
+
+
+def _softmax_and_log_norms(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities (rows, vocab_size) and log normalisers (rows, 1): in fewer passes than softmax and logsumexp."""
+    probabilities = torch.softmax(logits, dim=1)
+    return probabilities, logits.amax(dim=1, keepdim=True) - probabilities.amax(dim=1, keepdim=True).log()
 
 
 def _logit_chunks(

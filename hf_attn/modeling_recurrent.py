@@ -27,6 +27,7 @@ from transformers.utils.generic import maybe_autocast
 
 from .configuration_hf_attn import HfAttnConfig
 from .modeling_attention import padding_mask_of
+from .modeling_loss import product_dtype
 
 
 # Each of shape (batch_size, d_hidden); the first is the layer's output at the last position.
@@ -230,7 +231,7 @@ class FusedRecurrentMixer(RecurrentMixer):
 
     def _initial_states(self, hidden_states: torch.Tensor, initial_context: torch.Tensor | None) -> States:
         if self.bridge_proj is None or initial_context is None:
-            zeros = hidden_states.new_zeros(hidden_states.shape[0], self.d_hidden, dtype=_compute_dtype(hidden_states))
+            zeros = hidden_states.new_zeros(hidden_states.shape[0], self.d_hidden, dtype=product_dtype(hidden_states))
             return (zeros,) * self.num_states
         hidden, *cells = self.bridge_proj(initial_context).chunk(self.num_states, dim=-1)
         return (torch.tanh(hidden), *cells)
@@ -440,7 +441,7 @@ def _scan_by_doubling(forget: torch.Tensor, update: torch.Tensor, state: torch.T
 @torch.compiler.disable
 def _run_kernel(kernel, children, hidden_states, states):
     """All steps at once; the state returned is the one after the last position."""
-    dtype = _compute_dtype(hidden_states)
+    dtype = product_dtype(hidden_states)
     with maybe_autocast(hidden_states.device.type, enabled=False):
         matrices, biases = zip(*(_effective_weights(child, hidden_states) for child in children), strict=True)
         weights = [weight.to(dtype) for weight in (*matrices, *biases)]
@@ -481,14 +482,6 @@ def _effective_weights(child: nn.Linear, hidden_states: torch.Tensor) -> tuple[t
     identity = torch.eye(child.in_features, dtype=dtype, device=hidden_states.device)
     outputs = child(torch.cat([identity, torch.zeros_like(identity[:1])]))
     return (outputs[:-1] - outputs[-1]).T, outputs[-1]
-
-
-def _compute_dtype(hidden_states: torch.Tensor) -> torch.dtype:
-    """The dtype in which a linear layer computes on `hidden_states`."""
-    device_type = hidden_states.device.type
-    if device_type != "meta" and torch.is_autocast_enabled(device_type):
-        return torch.get_autocast_dtype(device_type)
-    return hidden_states.dtype
 
 
 def _take(sequence: torch.Tensor, order: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from hf_attn.modeling_attention import (
     LinearAttention,
     SlidingAttention,
     padding_mask_of,
+    softmax,
 )
 from hf_attn.modeling_layers import mechanism
 from tests.utils import tiny_config
@@ -211,6 +212,37 @@ def test_attention_dropout_acts_in_training_only():
         assert torch.equal(module(hidden_states)[0], module(hidden_states)[0])
         module.train()
         assert not torch.allclose(module(hidden_states)[0], module(hidden_states)[0])
+
+
+@pytest.mark.parametrize("length", [1, 15, 32, 33])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_softmax_over_padded_rows_is_softmax(length, dtype):
+    scores = 5 * torch.randn(2, 3, 4, length, dtype=dtype)
+    scores[0, 0, 0] = torch.finfo(dtype).min  # a row that sees nothing
+    scores[1, 0, 0, 1:] = torch.finfo(dtype).min
+    scores.requires_grad_()
+    # What it rounds to: the softmax of the same scores in float64.
+    precise = scores.detach().double().requires_grad_()
+    expected, weights = torch.softmax(precise, dim=-1), softmax(scores)
+    gradient = torch.randn(weights.shape, dtype=dtype)
+    weights.backward(gradient)
+    expected.backward(gradient.double())
+    assert weights.dtype == dtype and weights.shape == scores.shape
+    tolerance = 4 * torch.finfo(dtype).eps
+    torch.testing.assert_close(weights.double(), expected, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(scores.grad.double(), precise.grad, rtol=2 * tolerance, atol=2 * tolerance)
+
+
+def test_masks_under_autocast_are_in_the_dtype_of_the_scores():
+    config = tiny_config()
+    config._attn_implementation = "eager"
+    states, padding_mask = torch.randn(2, 5, config.d_model), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        masks = [Attention.build_mask(config, states, padding_mask, None, 0, is_decoder) for is_decoder in (0, 1)]
+        masks.append(Attention.build_cross_mask(config, states, states, padding_mask))
+    for mask in masks:
+        assert mask.dtype == torch.bfloat16
+        assert torch.isfinite(mask).all()
 
 
 def test_masks_of_query_by_key_shape_are_refused_where_they_cannot_act():

@@ -30,12 +30,14 @@ from ..modeling_hf_attn import HfAttnForConditionalGeneration
 from ..modeling_layers import FeedForward, HfAttnLayer
 from ..modeling_positions import NoPositions, rotate
 from ..modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
+from .packed_linear import Int8Linear, PackedLinear
 
 
 # Positions whose embeddings, rotations or keys are made room for at a time.
 _POSITIONS_AT_A_TIME = 64
 
 TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+LinearWeights = tuple[torch.Tensor, torch.Tensor | None]
 
 
 @dataclass
@@ -80,6 +82,17 @@ def direct(module: nn.Module) -> TensorFunction:
         if type(module) is nn.ReLU:
             return torch.relu
     return module.forward
+
+
+def linear_weights(module: nn.Module) -> LinearWeights | None:
+    """Weight and bias of a linear layer; `None` where it does more, or what it does is not known here."""
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        return None
+    if type(module) is Int8Linear:
+        return module.weight * module.scale[:, None], module.bias
+    if type(module) in (nn.Linear, PackedLinear):
+        return module.weight, module.bias  # type: ignore[return-value]
+    return None
 
 
 class RecurrentStep:
@@ -282,6 +295,53 @@ class ProductAttentionStep(SourceAttentionStep):
         return output.reshape(grouped.shape).transpose(1, 2)
 
 
+class FoldedAttentionStep:
+    """
+    A step of attention over one short source, its projections multiplied into the keys and values beforehand.
+
+    With query projection W_q, output projection W_o and scale s, head h has the scores s (x W_q,h^T) K_h^T =
+    x (s K_h W_q,h)^T and adds to the output p_h V_h W_o,h^T = p_h (V_h W_o,h^T): two small products in place of four.
+
+    Args:
+        attention: A scaled dot product.
+        sources: One sentence.
+        query_projection, out_projection: Weight and bias of `q_proj` and `out_proj`.
+    """
+
+    weights = None
+    #: Sizes of the folded keys and values, in terms of the projections', up to which they are worth while.
+    largest = 2
+
+    def __init__(
+        self, attention: Attention, sources: Sources, query_projection: LinearWeights, out_projection: LinearWeights
+    ):
+        (query_weight, query_bias), (out_weight, out_bias) = query_projection, out_projection
+        groups = attention.num_key_value_groups
+        keys = attention.key_states(sources.states)[0].repeat_interleave(groups, dim=0) * attention.scaling
+        values = attention.value_states(sources.states)[0].repeat_interleave(groups, dim=0)
+        self.num_heads = attention.num_heads
+        by_head = (self.num_heads, attention.head_dim)
+        self.keys = torch.matmul(keys, query_weight.view(*by_head, -1)).flatten(0, 1)
+        scores = keys.new_zeros(keys.shape[:2])
+        if query_bias is not None:
+            scores = torch.matmul(keys, query_bias.view(*by_head, 1))[..., 0]
+        if sources.additive_mask is not None:
+            scores = scores + sources.additive_mask[0, 0]
+        self.score_bias = scores.flatten()
+        self.values = torch.matmul(values, out_weight.view(-1, *by_head).permute(1, 2, 0)).flatten(0, 1)
+        if out_bias is not None:
+            # The weights of each head sum to 1.
+            self.values = self.values + out_bias / self.num_heads
+
+    def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        scores = nn.functional.linear(hidden_states, self.keys, self.score_bias)
+        weights = scores.view(len(hidden_states), self.num_heads, -1).softmax(dim=-1)
+        return torch.mm(weights.view(len(hidden_states), -1), self.values)
+
+    def select(self, sentences: torch.Tensor) -> None:
+        """There is but one."""
+
+
 class FixedContextStep:
     """A step without attention: the same for all tokens."""
 
@@ -340,14 +400,26 @@ def feed_forward_step(feed_forward: FeedForward) -> TensorFunction:
     return lambda states: second(activation(gate(states)) * first(states))
 
 
+def source_step(layer: HfAttnLayer, sources: Sources) -> Any:
+    """The step of the layer's attention over the source."""
+    attention: Any = layer.encoder_attn
+    step = step_class(SOURCE_STEPS, attention)
+    if step is ProductAttentionStep and len(sources.states) == 1 and not layer.returns_source_weights:
+        query_projection, out_projection = getattr(attention, "q_proj", None), attention.out_proj
+        size = attention.num_heads * sources.states.shape[1]
+        if query_projection is not None and size <= FoldedAttentionStep.largest * out_projection.in_features:
+            weights = linear_weights(query_projection), linear_weights(out_projection)
+            if None not in weights:
+                return FoldedAttentionStep(attention, sources, *weights)
+    return step(attention, sources, layer.returns_source_weights)
+
+
 class LayerStep:
     """A step of a decoder layer."""
 
     def __init__(self, layer: HfAttnLayer, positions: NoPositions, sources: Sources):
         self.mixer = step_class(MIXER_STEPS, layer.mixer)(layer.mixer, positions, sources)
-        self.source = step_class(SOURCE_STEPS, layer.encoder_attn)(
-            layer.encoder_attn, sources, layer.returns_source_weights
-        )
+        self.source = source_step(layer, sources)
         self.norm_first = layer.norm_first
         names = ["mixer_layer_norm", "encoder_attn_layer_norm"]
         self.feed_forward = None

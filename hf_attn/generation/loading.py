@@ -1,11 +1,13 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Loads a model and its tokenizer to generate with them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
@@ -14,31 +16,43 @@ from transformers import (
 )
 
 from ..adapters import load_adapter
+from ..checkpoint_files import check_size, reading_checkpoint
+from .packed_linear import pack_linears
 
 
 def load_for_inference(
-    name: str, adapter: str | None = None, **options: Any
+    name: str, adapter: str | None = None, weights: str | None = None, **options: Any
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A seq2seq model in evaluation mode, on the GPU where there is one, and its tokenizer.
 
     Args:
         name: A directory or the name of a checkpoint on the Hub.
         adapter: A directory of a PEFT adapter to put on it.
+        weights: `float32` or `int8`: make it ready for a CPU with `pack_linears`, the adapter merged into it. It is
+            then on the CPU in any case.
         options: For `AutoModelForSeq2SeqLM.from_pretrained`, such as `attn_implementation`.
 
     Raises:
-        ValueError: There is no such model or adapter, or the adapter was made for another base.
+        ValueError: There is no such model or adapter, the adapter was made for another base, or there are no such
+            `weights`.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+    # Told nothing, transformers asks on standard input whether to run code that comes with a checkpoint.
+    options = {"trust_remote_code": False, "use_safetensors": True, **options}
+    with reading_checkpoint("MODEL", name):
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=options["trust_remote_code"])
+        config = AutoConfig.from_pretrained(name, trust_remote_code=options["trust_remote_code"])
+        check_size("MODEL", name, config, AutoModelForSeq2SeqLM)
         model = AutoModelForSeq2SeqLM.from_pretrained(name, **options)
-    except OSError as error:
-        raise ValueError(f"`MODEL` must be a checkpoint with a tokenizer, got {name!r}: {error}") from error
     if adapter is not None:
-        if not Path(adapter, "adapter_config.json").is_file():
+        if not os.path.isfile(Path(adapter, "adapter_config.json")):
             raise ValueError(f"`--adapter` must be the directory of a PEFT adapter, got {adapter!r}")
         # A run saves how its adapter is to generate beside it.
         if Path(adapter, "generation_config.json").is_file():
-            model.generation_config = GenerationConfig.from_pretrained(adapter)
+            with reading_checkpoint("--adapter", adapter):
+                model.generation_config = GenerationConfig.from_pretrained(adapter)
         model = load_adapter(model, adapter)
+    if weights is not None:
+        # The merged weights must not be rounded to fewer bits than the sum of both has.
+        model = model.float() if adapter is None else model.float().merge_and_unload()
+        return pack_linears(model, weights), tokenizer
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer

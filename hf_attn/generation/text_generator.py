@@ -12,6 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from transformers.utils import logging
 
 from ..position_limits import target_positions
+from .fast_generate import fast_generate
 from .glossary import Glossary, GlossaryLogitsProcessor, TermTokens, has_term
 from .minimum_bayes_risk import check_utility, rank_by_utility
 
@@ -65,6 +66,7 @@ class TextGenerator:
         num_candidates: Default: 32.
         tokens_per_batch: Most source tokens of a batch, padding included, times the beams or samples of each text; a
             longer text is a batch of its own.
+        fast: Search with `fast_generate`: the same outputs in less time, for `hf_attn` models, without `do_sample`.
         options: Of `GenerationConfig`: `num_beams`, `num_return_sequences`, `length_penalty`, `no_repeat_ngram_size`,
             `max_new_tokens`, `do_sample`, `temperature`, `top_p`, ...; what is not given, or `None`, is that of the
             model's generation config, except that `do_sample` means one beam where `num_beams` is not given. Samples
@@ -84,12 +86,14 @@ class TextGenerator:
         mbr: str | None = None,
         num_candidates: int | None = None,
         tokens_per_batch: int = 8192,
+        fast: bool = False,
         **options: Any,
     ):
         self.model = model
         self.tokenizer = tokenizer
         self._options = {name: value for name, value in options.items() if value is not None}
         self._tokens_per_batch = tokens_per_batch
+        self._fast = fast
         self._mbr = mbr
         _check_names(self._options)
         _check_numbers({**self._options, "num_candidates": num_candidates, "tokens_per_batch": tokens_per_batch})
@@ -134,6 +138,8 @@ class TextGenerator:
                 "`glossary` needs `num_beams` of at least 2 and no `do_sample`: beams are where it finds the places "
                 f"of its terms, got {num_beams} beams and `do_sample` {self.do_sample}"
             )
+        if self._fast and self.do_sample:
+            raise ValueError("`fast` has no effect on samples: leave out `fast` or `do_sample`, got both")
         name = "num_return_sequences" if self._mbr is None else "num_candidates"
         if self._num_generated > num_beams and not (self.do_sample and num_beams == 1):
             raise ValueError(
@@ -257,6 +263,8 @@ class TextGenerator:
                 eos_token_ids=self._eos_token_ids,
             )
             options["logits_processor"] = LogitsProcessorList([glossary_processor])
+        if self._fast:
+            options["custom_generate"] = fast_generate
         generated = self.model.generate(**inputs, **options)  # type: ignore[operator]
         sequences = generated.sequences if needs_scores else generated
         outputs = [text.strip() for text in self.tokenizer.batch_decode(sequences, skip_special_tokens=True)]

@@ -147,3 +147,14 @@ def test_bad_input(checkpoint, tmp_path, monkeypatch, capsys):
     assert "`MODEL` must be a checkpoint with a tokenizer, got '" in fails(capsys, missing)
     message = fails(capsys, checkpoint, "--adapter", missing)
     assert f"`--adapter` must be the directory of a PEFT adapter, got '{missing}'" in message
+
+
+def test_fast_and_with_eight_bits(checkpoint, adapter, monkeypatch, capsys):
+    text = "\n".join(LINES)
+    expected = run(monkeypatch, capsys, text, checkpoint, "--num_beams", "2")
+    assert run(monkeypatch, capsys, text, checkpoint, "--num_beams", "2", "--fast") == expected
+    adapted = run(monkeypatch, capsys, text, checkpoint, "--adapter", adapter)
+    assert run(monkeypatch, capsys, text, checkpoint, "--adapter", adapter, "--fast") == adapted
+    rounded = run(monkeypatch, capsys, text, checkpoint, "--int8")
+    assert run(monkeypatch, capsys, text, checkpoint, "--int8", "--fast") == rounded
+    assert rounded.count("\n") == len(LINES)

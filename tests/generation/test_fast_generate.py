@@ -4,12 +4,12 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import BartConfig, BartForConditionalGeneration, LogitsProcessor, LogitsProcessorList
+from transformers import BartConfig, BartForConditionalGeneration, LogitsProcessor, LogitsProcessorList, pipeline
 from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
 from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
-from hf_attn.generation import fast_generate
-from hf_attn.generation.decoder_steps import MIXER_STEPS, SOURCE_STEPS
+from hf_attn.generation import TextGenerator, fast_generate
+from hf_attn.generation.decoder_steps import MIXER_STEPS, SOURCE_STEPS, FoldedAttentionStep
 from hf_attn.modeling_layers import mechanism
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
@@ -110,12 +110,19 @@ def test_sentences_that_end_leave_the_batch(search):
 
 @pytest.mark.parametrize("position_embedding_type", ["sinusoidal", "rope", "relative_bias", "alibi"])
 def test_long_outputs(position_embedding_type):
+    # Past twice the places that are made room for at a time.
     config = tiny_config(
         tie_word_embeddings=False, position_embedding_type=position_embedding_type, max_position_embeddings=150,
         decoder_layer_types=["full_attention", "sliding_attention"], global_attention_tokens=2, sliding_window=5,
     )  # fmt: skip
     model = tiny_model(config)
-    assert assert_alike(model, sources(model), num_beams=2, max_new_tokens=140, min_new_tokens=140).shape[1] == 141
+    options = {"max_new_tokens": 135, "min_new_tokens": 135}
+    found, expected = (
+        model.generate(**sources(model, batch_size=1), **options, custom_generate=custom_generate)
+        for custom_generate in (fast_generate, None)
+    )
+    assert torch.equal(found, expected)
+    assert found.shape[1] == 136
 
 
 def test_the_position_table_ends(model):
@@ -274,3 +281,50 @@ def test_a_mixer_without_steps_is_refused(model):
     model.model.decoder.layers[0].mixer.__class__ = OwnMixer
     with pytest.raises(ValueError, match=r"`fast_generate` has no step for OwnMixer; it has steps for Attention, "):
         model.generate(**sources(model), max_new_tokens=4, custom_generate=fast_generate)
+
+
+@pytest.mark.parametrize("name", ["transformer", "ssru", "lstm"])
+def test_texts(models, tokenizer, name):
+    texts = ["das haus", "", "ein kleines haus und ein hund", "hund", "das haus und das haus"]
+    for options in ({}, {"num_beams": 3, "num_return_sequences": 2}, {"num_beams": 3, "glossary": {"haus": "house"}}):
+        plain, fast = (
+            TextGenerator(models[name], tokenizer, max_new_tokens=12, fast=fast, **options) for fast in (False, True)
+        )
+        assert fast(texts) == plain(texts)
+        for found, expected in zip(fast.n_best(texts, "the"), plain.n_best(texts, "the"), strict=True):
+            assert [hypothesis.text for hypothesis in found] == [hypothesis.text for hypothesis in expected]
+            scores = [hypothesis.score for hypothesis in expected]
+            assert [hypothesis.score for hypothesis in found] == pytest.approx(scores, abs=1e-4)
+
+
+def test_fast_samples_are_refused(model, models, tokenizer):
+    with pytest.raises(ValueError, match=r"`fast` has no effect on samples: leave out `fast` or `do_sample`"):
+        TextGenerator(models["ssru"], tokenizer, fast=True, do_sample=True)
+    with pytest.raises(TypeError, match=r"decodes `hf_attn` models"):
+        TextGenerator(models["bart"], tokenizer, fast=True)(["haus"])
+
+
+def test_pipelines_take_it(models, tokenizer):
+    translate = pipeline("attn-translation", model=models["ssru"], tokenizer=tokenizer)
+    texts = ["das haus", "ein kleines haus und ein hund"]
+    assert translate(texts, custom_generate=fast_generate) == translate(texts)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("key_value_heads", [4, 2])
+def test_one_sentence_alone(num_beams, padding, use_bias, key_value_heads):
+    config = tiny_config(
+        tie_word_embeddings=False, decoder_layer_types="ssru", use_bias=use_bias,
+        decoder_key_value_heads=key_value_heads,
+    )  # fmt: skip
+    model = tiny_model(config)
+    inputs = sources(model, batch_size=1, padding=None)
+    folded = FoldedAttentionStep.largest * config.d_model // config.decoder_attention_heads
+    assert inputs["input_ids"].shape[1] <= folded
+    inputs["attention_mask"][:, :padding] = 0
+    assert_alike(model, inputs, num_beams=num_beams)
+    longer = {name: tensor.repeat(1, 3) for name, tensor in inputs.items()}
+    assert longer["input_ids"].shape[1] > folded
+    assert_alike(model, longer, num_beams=num_beams)

@@ -37,7 +37,7 @@ from transformers.utils import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES, HfAttnConfig
+from .configuration_hf_attn import LAYER_TYPES, POSITION_EMBEDDING_TYPES, HfAttnConfig
 from .modeling_attention import AdditiveAttention, Attention, eager_config
 from .modeling_cache import adapt_cache, build_cache
 from .modeling_copy import CopiedTokens, CopyHead, chunked_mixture_loss, coverage_loss, mixture_log_probabilities
@@ -280,17 +280,15 @@ class HfAttnStack(HfAttnPreTrainedModel):
     ) -> dict[str, torch.Tensor | None]:
         """One mask a layer type, as its mixers take it."""
         config = eager_config(self.config) if output_attentions else self.config
-        return {
-            layer_type: mechanism(LAYER_TYPES[layer_type].path).build_mask(
-                config,
-                inputs_embeds,
-                padding_mask,
-                past_key_values,
-                self.layer_types.index(layer_type),
-                self.stack == "decoder",
-            )
-            for layer_type in set(self.layer_types)
-        }
+        is_decoder = self.stack == "decoder"
+        masks: dict[str, torch.Tensor | None] = {}
+        for layer_idx, (layer_type, layer) in enumerate(zip(self.layer_types, self.layers, strict=True)):
+            if layer_type not in masks:
+                build_mask: Any = layer.mixer.build_mask
+                masks[layer_type] = build_mask(
+                    config, inputs_embeds, padding_mask, past_key_values, layer_idx, is_decoder
+                )
+        return masks
 
     def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
@@ -353,6 +351,37 @@ class HfAttnDecoder(HfAttnStack):
         """Whether a layer starts from, or sees, a summary of the source."""
         return any(layer.mixer.needs_summary or layer.encoder_attn.needs_summary for layer in self.layers)
 
+    def source_masks(
+        self,
+        inputs_embeds: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        encoder_attention_mask: torch.Tensor | None,
+        past_key_values: Cache | None,
+        output_attentions: bool,
+    ) -> dict[bool, torch.Tensor | None]:
+        """
+        The masks of the source for the layers whose weights are read, which attend eagerly, and for the others. The
+        steps of a generation share them, by way of the cache.
+        """
+        made_for = (inputs_embeds.shape, inputs_embeds.dtype, output_attentions, self.config._attn_implementation)
+        # A compiled step has its masks made in the graph.
+        keeper = None if is_torchdynamo_compiling() else past_key_values
+        kept = getattr(keeper, "source_masks", None)
+        if kept is not None and kept[0] is encoder_attention_mask and kept[1] == made_for:
+            return kept[2]
+        masks = {}
+        for is_eager in {layer.returns_source_weights for layer in self.layers}:
+            cross_attention: Any = self.layers[0].encoder_attn
+            masks[is_eager] = cross_attention.build_cross_mask(
+                eager_config(self.config) if is_eager or output_attentions else self.config,
+                inputs_embeds,
+                encoder_hidden_states,
+                encoder_attention_mask,
+            )
+        if keeper is not None:
+            keeper.source_masks = encoder_attention_mask, made_for, masks  # type: ignore[attr-defined]
+        return masks
+
     @merge_with_config_defaults
     @capture_outputs
     @auto_docstring
@@ -388,15 +417,9 @@ class HfAttnDecoder(HfAttnStack):
         masks = self.own_masks(inputs_embeds, attention_mask, own_cache, output_attentions)
         source_masks = {}
         if encoder_hidden_states is not None:
-            cross_attention = mechanism(CROSS_ATTENTION_TYPES[self.config.cross_attention_type])
-            # The layer whose weights are read attends eagerly, the others by the config's backend.
-            for is_eager in {layer.returns_source_weights for layer in self.layers}:
-                source_masks[is_eager] = cross_attention.build_cross_mask(
-                    eager_config(self.config) if is_eager or output_attentions else self.config,
-                    inputs_embeds,
-                    encoder_hidden_states,
-                    encoder_attention_mask,
-                )
+            source_masks = self.source_masks(
+                inputs_embeds, encoder_hidden_states, encoder_attention_mask, past_key_values, output_attentions
+            )
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask, past_length)
         source_weights = None
         for layer, layer_type in zip(self.layers, self.layer_types, strict=True):

@@ -46,7 +46,9 @@ def dropout(inputs: torch.Tensor, p: float, training: bool) -> torch.Tensor:
     Returns:
         `torch.Tensor`: As `inputs`; what is kept is scaled so that the mean stays.
     """
-    if inputs.device.type != "cpu" or not training or not 0 < p < 1 or torch.compiler.is_compiling():
+    if not training:
+        return inputs
+    if inputs.device.type != "cpu" or not 0 < p < 1 or torch.compiler.is_compiling():
         return nn.functional.dropout(inputs, p=p, training=training)
     numbers_a_draw = 4
     draws = torch.empty(-(-inputs.numel() // numbers_a_draw), dtype=torch.int64).random_(-(2**63), None)

@@ -213,7 +213,7 @@ class Attention(nn.Module):
         padding_mask: torch.Tensor | None,
     ) -> torch.Tensor | BlockMask | None:
         """As `build_mask`, for attention over the source; `padding_mask` is (batch, source_length)."""
-        inputs_embeds = inputs_embeds.to(product_dtype(inputs_embeds))
+        encoder_hidden_states = encoder_hidden_states.to(product_dtype(encoder_hidden_states))
         return create_bidirectional_mask(
             config, inputs_embeds, padding_mask, encoder_hidden_states=encoder_hidden_states
         )

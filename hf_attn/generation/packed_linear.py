@@ -8,10 +8,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..modeling_recurrent import FusedRecurrentMixer
+from .int8_kernel import KernelWeights, int8_linear
 
 
 # Rows that go through the steps of an eight-bit layer together, so that what lies between them stays in the cache.
 _ROWS_AT_A_TIME = 256
+# The compiled kernel has one thread: up to so many multiplications it is faster than others are with several.
+_KERNEL_PRODUCTS = 2**24
 # A single row times a weight of fewer numbers, which then stays in the cache, is faster without the packed layout.
 _SMALL_WEIGHT = 2**20
 
@@ -53,7 +56,8 @@ class Int8Linear(nn.Module):
     x W^T + b with both x and W rounded to eight bits, symmetrically: W to one scale an output, x to one scale a row.
 
     The sums are exact, in 32 bits. As each row has its own scale, who else is in the batch changes no result. There is
-    no gradient.
+    no gradient. On processors with AVX-512 VNNI, and with a C compiler at hand, a compiled kernel computes the same
+    bits in a fifth of the time.
 
     Args:
         linear: On a CPU.
@@ -69,10 +73,19 @@ class Int8Linear(nn.Module):
         bias = torch.zeros(self.out_features) if linear.bias is None else linear.bias.detach().float().clone()
         self.bias = nn.Buffer(bias)
         self._smallest = torch.tensor(torch.finfo(torch.float32).tiny)
+        self.kernel_weights = None
+        if int8_linear() is not None:
+            self.kernel_weights = KernelWeights(self.weight, self.scale, self.bias)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """From (..., in_features) to float32 (..., out_features)."""
         rows = input.reshape(-1, self.in_features).float()
+        function = None if self.kernel_weights is None else int8_linear()
+        if function is not None and self.kernel_weights is not None:
+            products = len(rows) * self.in_features * self.out_features
+            if products <= _KERNEL_PRODUCTS or torch.get_num_threads() == 1:
+                outputs = self.kernel_weights.forward(rows.contiguous(), function)
+                return outputs if input.dim() == 2 else outputs.view(*input.shape[:-1], self.out_features)
         if len(rows) <= _ROWS_AT_A_TIME:
             return self._product(rows).view(*input.shape[:-1], self.out_features)
         outputs = rows.new_empty(len(rows), self.out_features)

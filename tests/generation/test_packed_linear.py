@@ -13,7 +13,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hf_attn.generation import fast_generate, load_for_inference, pack_linears
+from hf_attn.generation import fast_generate, int8_kernel, load_for_inference, pack_linears
+from hf_attn.generation.int8_kernel import int8_linear
 from hf_attn.generation.packed_linear import Int8Linear, PackedLinear
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
@@ -49,6 +50,35 @@ def test_int8_rows_do_not_know_of_each_other_and_zeros_are_fine():
     outputs = packed(inputs)
     assert torch.equal(outputs[1, 2], linear.bias)
     assert torch.equal(outputs[0], packed(inputs[0]))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(5, 3), (16, 16), (24, 100), (130, 64), (256, 129)])
+def test_the_compiled_kernel_gives_the_same_bits(inputs, outputs):
+    if int8_linear() is None:
+        pytest.skip("needs AVX-512 VNNI and a C compiler")
+    torch.manual_seed(0)
+    packed = Int8Linear(nn.Linear(inputs, outputs))
+    assert packed.kernel_weights is not None
+    for rows in (1, 2, 3, 4, 5, 11):
+        states = torch.randn(rows, inputs) * torch.rand(rows, 1) * 100
+        states[0, 0] = 0
+        found = packed(states)
+        assert torch.equal(packed(states.t().contiguous().t()), found)
+        assert torch.equal(packed._product(states), found)
+    zeros = torch.zeros(2, 3, inputs)
+    assert torch.equal(packed(zeros), packed.bias.expand(2, 3, -1))
+
+
+def test_without_a_compiler_it_is_slower(monkeypatch, tmp_path):
+    if int8_linear() is None:
+        pytest.skip("needs AVX-512 VNNI and a C compiler")
+    monkeypatch.setattr(int8_kernel, "HF_HOME", str(tmp_path))
+    monkeypatch.setattr(int8_kernel.shutil, "which", lambda name: None)
+    with monkeypatch.context() as context:
+        context.setattr(int8_kernel.logger, "warning", lambda message: messages.append(message))
+        messages: list[str] = []
+        assert int8_kernel.int8_linear.__wrapped__() is None
+    assert "for want of a C compiler (`cc`) that works: there is none on the path" in messages[0]
 
 
 def test_packed_product_follows_changed_weights():

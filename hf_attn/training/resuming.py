@@ -179,6 +179,14 @@ class ResumingTrainer(Seq2SeqTrainer):
             return _EpochSampler(sampler, self.args.seed if self.args.data_seed is None else self.args.data_seed)
         return sampler
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The parent's; the tokenizer is saved as it was, whether this process or an earlier part encoded with it."""
+        backend = getattr(self.processing_class, "backend_tokenizer", None)
+        if backend is not None:
+            backend.no_truncation()
+            backend.no_padding()
+        super().save_model(output_dir, _internal_call)
+
     def _get_output_dir(self, trial: Any) -> str:
         """The parent's; while a checkpoint is written, a folder in it."""
         directory = super()._get_output_dir(trial)

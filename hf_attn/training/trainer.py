@@ -52,6 +52,9 @@ class RecipeTrainer(ResumingTrainer, FiniteTrainer, HubTrainer, OrderedEvaluatio
         self._useful_tokens: torch.Tensor | int = 0
         self._evaluation_seconds = 0.0
         own_model = unwrap_peft_model(self.accelerator.unwrap_model(self.model))
+        if self.is_fsdp_enabled and own_model.config.tie_word_embeddings:
+            # One module for the weight that encoder and decoder share: FSDP2 refuses it in two places.
+            own_model.set_input_embeddings(own_model.get_input_embeddings())
         self._skips_logits = "skip_logits" in inspect.signature(own_model.forward).parameters
         has_own_loss = self.compute_loss_func is None
         self._weights_the_loss = has_own_loss and not divides_by_num_items(self.accelerator.unwrap_model(self.model))

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from hf_attn.training import SortedRows, last_checkpoint
 from tests.training.tiny_training import build_trainer, outcome
+
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class FaultOfTheLastProcess(TrainerCallback):
@@ -35,10 +39,22 @@ class FaultOfTheLastProcess(TrainerCallback):
             os.kill(os.getpid(), self.signal_number)
 
 
-def spread_on_cpu() -> None:
-    """Have accelerate take processes on the CPU for ones that it spreads models over; it knows those on GPUs alone."""
-    PartialState(cpu=True, backend="gloo").distributed_type = DistributedType.MULTI_GPU
-    os.environ["ACCELERATE_USE_FSDP"] = "true"
+def spread_on_cpu() -> dict[str, Any]:
+    """
+    Have accelerate take processes on the CPU for ones that it spreads models over; it knows those on GPUs alone.
+
+    Returns:
+        Training arguments: those of recipes/accelerate/fsdp2.yaml.
+    """
+    create = Trainer.create_accelerator_and_postprocess
+
+    def create_as_on_gpus(trainer: Trainer) -> None:
+        PartialState().distributed_type = DistributedType.MULTI_GPU
+        create(trainer)
+
+    Trainer.create_accelerator_and_postprocess = create_as_on_gpus
+    config = yaml.safe_load((REPOSITORY / "recipes" / "accelerate" / "fsdp2.yaml").read_text(encoding="utf-8"))
+    return {"fsdp": True, "fsdp_config": config["fsdp_config"]}
 
 
 def digest(trainer: Any) -> str:
@@ -56,7 +72,7 @@ def train(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     faults = {"sigterm_after": signal.SIGTERM, "exit_after": signal.SIGKILL}
     callbacks = [FaultOfTheLastProcess(options.pop(name), faults[name]) for name in list(faults) if name in options]
     if options.pop("fsdp2", False):
-        spread_on_cpu()
+        options |= spread_on_cpu()
     predicts = options.pop("predicts", False)
     trainer = build_trainer(folder, **options)
     for callback in callbacks:

@@ -90,11 +90,11 @@ def softmax(scores: torch.Tensor) -> torch.Tensor:
     """
     `torch.softmax` over the last dimension, in float32 within and rounded once to the dtype of `scores`.
 
-    On CPU rows are padded to whole vectors: the kernel takes what is left of a row number by number, which is most of
-    a short one.
+    On CPU short rows are padded to whole vectors: the kernel takes what is left of a row number by number.
     """
     surplus = -scores.shape[-1] % _VECTOR_NUMBERS
-    if scores.device.type != "cpu" or not surplus or torch.compiler.is_compiling():
+    is_short = scores.shape[-1] < 2 * _VECTOR_NUMBERS
+    if scores.device.type != "cpu" or not (surplus and is_short) or torch.compiler.is_compiling():
         return nn.functional.softmax(scores, dim=-1)
     padded = nn.functional.pad(scores, (0, surplus), value=-torch.inf)
     return nn.functional.softmax(padded, dim=-1)[..., :-surplus]

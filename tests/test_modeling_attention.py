@@ -214,7 +214,7 @@ def test_attention_dropout_acts_in_training_only():
         assert not torch.allclose(module(hidden_states)[0], module(hidden_states)[0])
 
 
-@pytest.mark.parametrize("length", [1, 15, 32, 33])
+@pytest.mark.parametrize("length", [1, 15, 32, 33, 70])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_softmax_over_padded_rows_is_softmax(length, dtype):
     scores = 5 * torch.randn(2, 3, 4, length, dtype=dtype)

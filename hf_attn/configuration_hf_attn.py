@@ -6,14 +6,15 @@
 # permissions and limitations under the License.
 """Configuration of the hf_attn family: fields, derived values, presets and validation. No torch."""
 
-from __future__ import annotations
-
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, ClassVar, NamedTuple
+from functools import wraps
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import GenerationConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
@@ -60,6 +61,12 @@ NORM_TYPES = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}  # of torch.nn
 # What transformers' caches call a layer that keeps a state of fixed size.
 STATE_CACHE = "hf_attn_state"
 NORM_POSITIONS = ("pre", "post", "none")
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+# More are taken for a damaged file, before lists or modules are made of them.
+MOST_LAYERS = 1000
+MOST_LABELS = 1_000_000
+
+ConfigClass = TypeVar("ConfigClass", bound=type)
 
 # Keywords that `PreTrainedConfig` takes without declaring them as fields.
 INHERITED_KEYWORDS = frozenset(
@@ -148,7 +155,36 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def with_plain_errors(config_class: ConfigClass) -> ConfigClass:
+    """
+    Makes a `@strict` class raise `TypeError` for a value of another type, and `ValueError` for what it refuses as a
+    whole, in place of errors that are neither.
+    """
+    changed: Any = config_class
+    strict_setattr, strict_validate = changed.__setattr__, changed.validate
+
+    @wraps(strict_setattr)
+    def checked_setattr(self: Any, name: str, value: Any) -> None:
+        try:
+            strict_setattr(self, name, value)
+        except StrictDataclassFieldValidationError as error:
+            expected = type(self).__dataclass_fields__[name].type
+            expected = expected.__name__ if isinstance(expected, type) else expected
+            raise TypeError(f"`{name}` must be {expected}, got {value!r} ({type(value).__name__}).") from error
+
+    @wraps(strict_validate)
+    def checked_validate(self: Any) -> None:
+        try:
+            strict_validate(self)
+        except StrictDataclassClassValidationError as error:
+            raise ValueError(f"The configuration is refused: {error.__cause__}") from error
+
+    changed.__setattr__, changed.validate = checked_setattr, checked_validate
+    return config_class
+
+
 # trf-ignore: TRF057 all arguments are described here, pairs of them together
+@with_plain_errors
 @strict
 class HfAttnConfig(PreTrainedConfig):
     r"""
@@ -207,6 +243,7 @@ class HfAttnConfig(PreTrainedConfig):
 
     Raises:
         ValueError: A field is out of range, or a keyword is known neither here nor to `PreTrainedConfig`.
+        TypeError: A field has a value of another type.
 
     ```python
     >>> from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
@@ -247,7 +284,7 @@ class HfAttnConfig(PreTrainedConfig):
     rope_theta: float | int = 10000.0
     norm_type: str = "layernorm"
     norm_position: str = "pre"
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: float | int = 1e-5
     normalize_embedding: bool = False
     activation_function: str = "relu"
     gated_ffn: bool = False
@@ -277,6 +314,13 @@ class HfAttnConfig(PreTrainedConfig):
                     f"`{name}` is not a field of HfAttnConfig{_nearest(name, self.known_keywords())}. Known fields: "
                     f"{', '.join(sorted(field.name for field in fields(self)))}."
                 )
+        for alias, name in self.attribute_map.items():
+            if alias in kwargs:
+                setattr(self, name, kwargs.pop(alias))
+        self._check_inherited(kwargs)
+        for name in ("encoder_layers", "decoder_layers"):
+            if getattr(self, name) > MOST_LAYERS:
+                raise ValueError(f"`{name}` must be at most {MOST_LAYERS}, got {getattr(self, name)}.")
         self.encoder_layer_types = _one_a_layer("encoder", self.encoder_layer_types, self.encoder_layers)
         self.decoder_layer_types = _one_a_layer("decoder", self.decoder_layer_types, self.decoder_layers)
         if self.encoder_key_value_heads is None:
@@ -296,7 +340,7 @@ class HfAttnConfig(PreTrainedConfig):
         return declared | set(cls.attribute_map) | INHERITED_KEYWORDS | set(GenerationConfig().to_dict())
 
     @classmethod
-    def from_preset(cls, name: str, **overrides) -> HfAttnConfig:
+    def from_preset(cls, name: str, **overrides) -> "HfAttnConfig":
         """
         The config of a named architecture, with any field overridden.
 
@@ -316,9 +360,20 @@ class HfAttnConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
-        """As `PreTrainedConfig.from_dict`; keys that this version does not know are kept, with a warning."""
+        """
+        As `PreTrainedConfig.from_dict`; keys that this version does not know are kept, with a warning.
+
+        Raises:
+            ValueError: As the constructor; or a key is the name of something else that a config has.
+            TypeError: As the constructor; or `config_dict` is no mapping of names to values.
+        """
+        if not isinstance(config_dict, Mapping) or not all(isinstance(key, str) for key in config_dict):
+            raise TypeError(f"`config_dict` must map names to values, got {config_dict!r}.")
         known = cls.known_keywords()
         unknown = {key: value for key, value in config_dict.items() if key not in known}
+        for key in unknown:
+            if hasattr(cls, key) and key not in _WRITTEN_BY_OTHERS:
+                raise ValueError(f"`{key}` is not a field of {cls.__name__}, which has something else of this name.")
         unknown = {key: value for key, value in unknown.items() if not key.startswith("_")}
         if unknown:
             logger.warning(
@@ -388,6 +443,24 @@ class HfAttnConfig(PreTrainedConfig):
             text_config.layer_types = self.cache_layer_types
         return text_config
 
+    def _check_inherited(self, keywords: Mapping[str, Any]) -> None:
+        """Refuses what the base class would take apart, look up in torch or make large tables of without a look."""
+        for name, allowed in _INHERITED_TYPES.items():
+            value = keywords.get(name, getattr(self, name, None) if name in self.__dict__ else None)
+            if value is not None and not isinstance(value, allowed):
+                raise TypeError(f"`{name}` must be {_type_names(allowed)}, got {value!r} ({type(value).__name__}).")
+        for name, dtype in (("dtype", self.dtype), ("torch_dtype", keywords.get("torch_dtype"))):
+            if isinstance(dtype, str):
+                _check_choice(name, dtype, DTYPES)
+            elif dtype is not None and type(dtype).__module__ != "torch":
+                raise TypeError(f"`{name}` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
+        quantization = keywords.get("quantization_config")
+        if not (quantization is None or isinstance(quantization, dict) or hasattr(quantization, "to_dict")):
+            raise TypeError(f"`quantization_config` must be a dict or a configuration, got {quantization!r}.")
+        num_labels = keywords.get("num_labels")
+        if num_labels is not None and not 0 <= num_labels <= MOST_LABELS:
+            raise ValueError(f"`num_labels` must be from 0 to {MOST_LABELS}, got {num_labels}.")
+
     def _check_choices(self) -> None:
         for name, allowed in (
             ("cross_attention_type", CROSS_ATTENTION_TYPES),
@@ -404,13 +477,16 @@ class HfAttnConfig(PreTrainedConfig):
             "relative_attention_num_buckets relative_attention_max_distance"
         )
         for name in positive.split():
-            if not isinstance(getattr(self, name), int):
-                raise TypeError(f"`{name}` must be an integer, got {getattr(self, name)!r}.")
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("encoder_ffn_dim", "decoder_ffn_dim", "global_attention_tokens", "coverage_loss_weight"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
+        for name in ("rope_theta", "layer_norm_eps"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be greater than 0 and finite, got {getattr(self, name)}.")
+        if self.head_dim is not None and self.head_dim < 1:
+            raise ValueError(f"`head_dim` must be at least 1, got {self.head_dim}.")
         if not 4 <= self.relative_attention_num_buckets < 2 * self.relative_attention_max_distance:
             raise ValueError(
                 "`relative_attention_num_buckets` must be at least 4 and less than twice "
@@ -420,10 +496,11 @@ class HfAttnConfig(PreTrainedConfig):
         for name in ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and less than 1, got {getattr(self, name)}.")
-        for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < self.vocab_size:
-                raise ValueError(f"`{name}` must be in [0, `vocab_size` = {self.vocab_size}), got {value}.")
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+            given = getattr(self, name)
+            for value in given if isinstance(given, list) else [given]:
+                if value is not None and not 0 <= value < self.vocab_size:
+                    raise ValueError(f"`{name}` must be in [0, `vocab_size` = {self.vocab_size}), got {value}.")
 
     def _check_heads(self) -> None:
         for stack in ("encoder", "decoder"):
@@ -482,6 +559,27 @@ class HfAttnConfig(PreTrainedConfig):
                 f"`cross_attention_type` = 'none' has none, got {self.copy_attention} and "
                 f"{self.coverage_loss_weight}. Leave them at False and 0.0, or use another `cross_attention_type`."
             )
+
+
+# Properties of the base class that config files may hold.
+_WRITTEN_BY_OTHERS = frozenset({"_name_or_path", "_attn_implementation", "_experts_implementation"})
+
+
+_INHERITED_TYPES: dict[str, type | tuple[type, ...]] = {
+    "architectures": list,
+    "attn_implementation": (str, dict),
+    "experts_implementation": (str, dict),
+    "id2label": dict,
+    "label2id": dict,
+    "num_labels": int,
+    "output_attentions": bool,
+    "per_layer_config": dict,
+    "problem_type": str,
+}
+
+
+def _type_names(types: type | tuple[type, ...]) -> str:
+    return " or ".join(one.__name__ for one in (types if isinstance(types, tuple) else (types,)))
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ its base too. Inputs and outputs are those of the pipelines that transformers 4 
 # Steps of a pipeline take what the step before them gives, which their general signatures do not say.
 # mypy: disable-error-code="override, assignment"
 
-import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,8 @@ from transformers import (
 from transformers.pipelines.base import ChunkPipeline, Pipeline
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, find_adapter_config_file
 
+from .checkpoint_files import reading_checkpoint
+from .json_files import read_json_object
 from .language_codes import language_token_id
 from .position_limits import source_positions
 
@@ -390,32 +392,44 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
         options: For `from_pretrained`.
 
     Raises:
-        ValueError: The adapter was made for another base.
+        ValueError: The adapter was made for another base, or a checkpoint has its weights as a pickle, or cannot be
+            loaded.
     """
     adapter = _adapter_config(name, options)
+    # The pipeline itself has read the config before; errors of the weights are named here.
+    options = {**options, "use_safetensors": True}
     if adapter is None:
-        return auto_class.from_pretrained(name, **options)
+        with reading_checkpoint("model", name):
+            return auto_class.from_pretrained(name, **options)
     # PEFT is imported only for an adapter.
     from .adapters import load_adapter
 
     directory = Path(name)
-    if not directory.is_dir():
-        wanted = ["adapter_*", "base_fingerprint.json", GENERATION_CONFIG_NAME]
+    if not os.path.isdir(name):
+        wanted = ["adapter_*.json", "adapter_*.safetensors", "base_fingerprint.json", GENERATION_CONFIG_NAME]
         downloading = {option: options[option] for option in ("token", "local_files_only") if option in options}
         directory = Path(snapshot_download(name, allow_patterns=wanted, **downloading))
-    model = auto_class.from_pretrained(adapter["base_model_name_or_path"], **options)
+    base = adapter.get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise ValueError(
+            f"`model`: the adapter {name!r} must name its base as `base_model_name_or_path`, got {base!r}."
+        )
+    options["revision"] = options.get("revision") or adapter.get("revision")
+    with reading_checkpoint("model", base):
+        model = auto_class.from_pretrained(base, **options)
     if model.can_generate() and (directory / GENERATION_CONFIG_NAME).is_file():
-        model.generation_config = GenerationConfig.from_pretrained(directory)
+        with reading_checkpoint("model", str(directory)):
+            model.generation_config = GenerationConfig.from_pretrained(directory)
     return cast(PreTrainedModel, load_adapter(model, directory).eval())
 
 
 def _adapter_config(name: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """The config of the adapter that `name` is, if it is one and not a whole model with an adapter inside."""
-    if (Path(name) / CONFIG_NAME).is_file():
+    if os.path.isfile(Path(name, CONFIG_NAME)):
         return None
     # `options["revision"]` is that of the base.
     file = find_adapter_config_file(name, token=options.get("token"))
-    return None if file is None else json.loads(Path(file).read_text(encoding="utf-8"))
+    return None if file is None else read_json_object(file, "`model`:")
 
 
 TASKS: dict[str, tuple[type[Pipeline], type]] = {

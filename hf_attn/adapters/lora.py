@@ -13,6 +13,9 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_bitsandbytes_available
 
+from ..checkpoint_files import check_checkpoint, reading_checkpoint
+from ..json_files import read_json_object
+
 
 BASE_FILE = "base_fingerprint.json"
 FINGERPRINT_ATTRIBUTE = "base_fingerprint"
@@ -32,7 +35,7 @@ class LoraArguments(Protocol):
     load_in_4bit: bool
 
 
-def add_lora(model: PreTrainedModel, arguments: LoraArguments) -> PeftModel:
+def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | None = None) -> PeftModel:
     """
     Freeze a model and put a LoRA adapter on it (Hu et al. 2021; DoRA: Liu et al. 2024).
 
@@ -40,6 +43,7 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments) -> PeftModel:
         model: A seq2seq model, or one with a span head, which is trained whole; in 4 bits it is prepared for training
             first.
         arguments: Rank, scale, dropout, targets, and whether to use DoRA.
+        revision: Of the base on the Hub; the adapter's config names it, and with it the base is loaded again.
 
     Raises:
         ValueError: A target is a tied embedding, or matches no linear layer.
@@ -60,6 +64,8 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments) -> PeftModel:
         target_modules=lora_targets,
         use_dora=arguments.use_dora,
     )
+    # PEFT warns of a revision that is none.
+    config.revision = None if revision == "main" else revision
     adapted = get_peft_model(model, config)
     setattr(adapted, FINGERPRINT_ATTRIBUTE, fingerprint)
     return adapted
@@ -184,11 +190,13 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
         is_trainable: Whether training goes on.
 
     Raises:
-        ValueError: The adapter was made for another base: by the fingerprint beside it, or by the shapes.
+        ValueError: The adapter was made for another base: by the fingerprint beside it, or by the shapes; or its
+            weights are a pickle, or its files are damaged.
     """
+    check_checkpoint("adapter", str(adapter_dir))
     record = Path(adapter_dir) / BASE_FILE
     if record.is_file():
-        expected, found = json.loads(record.read_text(encoding="utf-8")), base_fingerprint(model)
+        expected, found = read_json_object(record, "`adapter`:"), base_fingerprint(model)
         differing = [name for name in expected if expected[name] != found.get(name)]
         if differing:
             details = "; ".join(f"{name} {expected[name]} there, {found[name]} here" for name in differing)
@@ -196,17 +204,20 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
                 f"The adapter in {str(adapter_dir)!r} was made for another base: {details}. Its own base is "
                 f"{_base_name(adapter_dir)!r}."
             )
-    try:
-        return PeftModel.from_pretrained(model, str(adapter_dir), is_trainable=is_trainable)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"The adapter in {str(adapter_dir)!r} does not fit this model, it was made for another base, "
-            f"{_base_name(adapter_dir)!r}: {error}"
-        ) from error
+    with reading_checkpoint("adapter", str(adapter_dir)):
+        try:
+            return PeftModel.from_pretrained(model, str(adapter_dir), is_trainable=is_trainable)
+        except (RuntimeError, ValueError) as error:
+            # Other values that PEFT refuses say what they are.
+            if isinstance(error, ValueError) and "not found in the base model" not in str(error):
+                raise
+            raise ValueError(
+                f"it does not fit this model, it was made for another base, {_base_name(adapter_dir)!r}: {error}"
+            ) from error
 
 
 def _base_name(adapter_dir: str | Path) -> str:
-    config = json.loads((Path(adapter_dir) / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json_object(Path(adapter_dir) / "adapter_config.json", "`adapter`:")
     return config.get("base_model_name_or_path") or "unknown"
 
 

@@ -3,16 +3,46 @@
 
 import gzip
 import json
+import lzma
+import os
+import re
+import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
-from datasets.exceptions import DatasetGenerationError
+import numpy as np
+from datasets import (
+    Dataset,
+    DatasetDict,
+    IterableDataset,
+    IterableDatasetDict,
+    LargeList,
+    List,
+    load_dataset,
+)
 
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+_GZIP = b"\x1f\x8b"
+_ARCHIVES = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"PK\x07\x08": "zip",
+    b"\xfd7zXZ\x00": "xz",
+    b"BZh": "bzip2",
+    b"\x28\xb5\x2f\xfd": "zstandard",
+    b"Rar!": "rar",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"\x04\x22\x4d\x18": "lz4",
+}
+_JSON_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_WHITE = b" \t\r\n\xef\xbb\xbf"
+_BLOCK_BYTES = 1 << 24
+_DEEPEST = 100
+_PLAIN_FEATURES = frozenset(["Value", "ClassLabel", "Json", "Translation", "TranslationVariableLanguages"])
 # Words such as "None", "NA" and "null" are text here, not missing values.
 _BUILDER_OPTIONS: dict[str, dict[str, Any]] = {"csv": {"keep_default_na": False}}
 
@@ -24,6 +54,7 @@ def load_splits(
     validation_file: str | Path | None = None,
     test_file: str | Path | None = None,
     *,
+    revision: str | None = None,
     streaming: bool = False,
     max_samples: Mapping[str, int | None] | None = None,
 ) -> DatasetDict | IterableDatasetDict:
@@ -37,13 +68,14 @@ def load_splits(
         dataset_name: Name on the Hub, or a directory that `datasets.load_dataset` understands.
         dataset_config_name: Configuration of the Hub data set.
         train_file, validation_file, test_file: Files, instead of `dataset_name`.
+        revision: Branch, tag or commit of the Hub data set.
         streaming: Read rows while they are used, without a copy on disk; only the first row is checked beforehand.
         max_samples: Split name to the number of its first rows to keep. None keeps all.
 
     Raises:
         ValueError: Neither or both of `dataset_name` and files are given; a file is missing, of unknown kind, cannot
-            be read (naming the line where there is one), or has no rows; `max_samples` names a split that is not
-            there.
+            be read (naming the line where there is one), is an archive, or has no rows; a column refers to other
+            files, as images do; `max_samples` names a split that is not there.
     """
     candidates = {"train": train_file, "validation": validation_file, "test": test_file}
     files = {name: Path(path) for name, path in candidates.items() if path is not None}
@@ -53,8 +85,17 @@ def load_splits(
     if dataset_name is None and dataset_config_name is not None:
         raise ValueError(f"`dataset_config_name` needs a `dataset_name`, got {dataset_config_name!r} without one")
     if dataset_name is not None:
-        splits = dict(load_dataset(dataset_name, dataset_config_name, streaming=streaming))
+        try:
+            splits = dict(load_dataset(dataset_name, dataset_config_name, revision=revision, streaming=streaming))
+        except ImportError:
+            raise
+        # Whatever the files of strangers make the readers do.
+        except Exception as error:
+            raise ValueError(
+                f"`dataset_name` {dataset_name!r} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
         for name, split in splits.items():
+            _check_features(f"`dataset_name`: split `{name}` of {dataset_name}", split)
             if next(iter(split), None) is None:
                 raise ValueError(f"`dataset_name`: split `{name}` of {dataset_name} has no rows")
     elif files:
@@ -146,18 +187,130 @@ def _read_file(path: Path, argument: str, streaming: bool) -> Dataset | Iterable
     builder = _BUILDERS.get(suffixes[-1]) if suffixes else None
     if builder is None:
         raise ValueError(f"`{argument}` must end in {', '.join(_BUILDERS)}, with or without .gz, got {str(path)!r}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ValueError(f"`{argument}` must be a file that exists, got {str(path)!r}")
+    _check_no_archive(path, argument)
+    if builder == "json":
+        _check_json(path, argument)
     options = _BUILDER_OPTIONS.get(builder, {})
+    # A name may hold the signs of a pattern.
+    pattern = re.sub(r"([*?[])", r"[\1]", os.path.abspath(path))
     try:
-        split = load_dataset(builder, data_files=str(path), streaming=streaming, **options).get("train", ())
+        split = load_dataset(builder, data_files=pattern, streaming=streaming, **options).get("train", ())
+        if split != ():
+            _check_features(f"`{argument}`: {path}", split)
         first_row = next(iter(split), None)
-    except (DatasetGenerationError, OSError, EOFError, ValueError, StopIteration) as error:
+    except _UnsafeFileError:
+        raise
+    # The readers of files have errors of many kinds.
+    except Exception as error:
         cause = error.__cause__ or error
         raise ValueError(f"`{argument}`: {_reason(path, builder, cause)}") from error
     if first_row is None:
         raise ValueError(f"`{argument}`: {path} has no rows")
     return split
+
+
+def _check_no_archive(path: Path, argument: str) -> None:
+    """Refuses what the library would unpack, whatever its name is, but for gzip."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(8)
+    except OSError as error:
+        raise ValueError(f"`{argument}`: {path} cannot be read: {error}") from error
+    try:
+        is_tar = tarfile.is_tarfile(path)
+    # A file whose packing is damaged is none.
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+        is_tar = False
+    if is_tar or beginning.startswith(tuple(_ARCHIVES)):
+        kind = "tar" if is_tar else next(kind for magic, kind in _ARCHIVES.items() if beginning.startswith(magic))
+        raise ValueError(f"`{argument}`: {path} is packed by {kind}: unpack it, or pack it by gzip")
+
+
+def _check_json(path: Path, argument: str) -> None:
+    """Refuses rows on which the reader of json ends the process without a word: deep ones, and `null`."""
+    try:
+        with _opened(path) as file:
+            depth, number = 0, 1
+            for lines in iter(lambda: file.readlines(_BLOCK_BYTES), []):
+                block = b"".join(lines)
+                if number == 1 and block.lstrip(_WHITE).startswith(b"["):
+                    block += file.read()
+                    lines = [block]
+                _check_nulls(path, argument, lines, number)
+                depth, deepest = _depths(block, depth)
+                if deepest > _DEEPEST:
+                    raise _UnsafeFileError(f"`{argument}`: {path} is nested more than {_DEEPEST} levels deep")
+                number += len(lines)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"`{argument}`: {path} cannot be read: {error}") from error
+
+
+def _check_nulls(path: Path, argument: str, lines: list[bytes], first: int) -> None:
+    for number, line in enumerate(lines, start=first):
+        if b"null" not in line:
+            continue
+        content = line.strip(_WHITE)
+        if content == b"null" or (number == 1 and content.startswith(b"null")):
+            raise _UnsafeFileError(f"`{argument}`: line {number} of {path} must be a json object, got null")
+        if number == 1 and content.startswith(b"["):
+            try:
+                rows = json.loads(content)
+            # What is wrong with it is said when it is read.
+            except (ValueError, RecursionError):
+                continue
+            if None in rows:
+                raise _UnsafeFileError(
+                    f"`{argument}`: row {rows.index(None)} of {path} must be a json object, got null"
+                )
+
+
+def _depths(block: bytes, start: int) -> tuple[int, int]:
+    """How many brackets are open at the end of whole lines, and at most, where `start` are before them."""
+    depths = _running_depths(block, start)
+    if depths.max(initial=start) > _DEEPEST or depths.min(initial=start) < 0:
+        # Brackets in texts do not count.
+        depths = _running_depths(_JSON_TEXT.sub(b"", block), start)
+    return (int(depths[-1]) if len(depths) else start), int(depths.max(initial=start))
+
+
+def _running_depths(block: bytes, start: int) -> np.ndarray:
+    brackets = np.frombuffer(block.translate(None, _NO_BRACKETS), dtype=np.uint8)
+    return start + np.cumsum(np.where(np.isin(brackets, np.frombuffer(b"[{", dtype=np.uint8)), 1, -1))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A file, unpacked where it is gzipped whatever its name is."""
+    with path.open("rb") as file:
+        is_gzipped = file.read(2) == _GZIP
+    return cast(IO[bytes], gzip.open(path, "rb")) if is_gzipped else path.open("rb")
+
+
+class _UnsafeFileError(ValueError):
+    """What no reader may see."""
+
+
+def _check_features(place: str, split: Dataset | IterableDataset) -> None:
+    """Refuses columns such as images and sounds, whose values are paths and addresses that would be opened."""
+    for column, feature in (split.features or {}).items():
+        kind = _unsafe_kind(feature)
+        if kind is not None:
+            raise _UnsafeFileError(
+                f"{place} has the column `{column}` of the kind {kind}, which refers to other files: only text, "
+                "numbers, lists and objects of these are read"
+            )
+
+
+def _unsafe_kind(feature: Any) -> str | None:
+    if isinstance(feature, dict):
+        return next(filter(None, map(_unsafe_kind, feature.values())), None)
+    if isinstance(feature, (list, tuple)):
+        return next(filter(None, map(_unsafe_kind, feature)), None)
+    if isinstance(feature, (List, LargeList)):
+        return _unsafe_kind(feature.feature)
+    kind = type(feature).__name__
+    return None if kind in _PLAIN_FEATURES else kind
 
 
 def _reason(path: Path, builder: str, cause: BaseException) -> str:
@@ -166,9 +319,7 @@ def _reason(path: Path, builder: str, cause: BaseException) -> str:
     if builder == "parquet":
         return unknown
     try:
-        with path.open("rb") as file:
-            is_gzipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if is_gzipped else path.open("rb") as file:
+        with _opened(path) as file:
             lines = file.readlines()
     except (OSError, EOFError, zlib.error) as error:
         return f"{path} cannot be read: {error}"
@@ -192,9 +343,13 @@ def _broken_json(path: Path, lines: list[bytes]) -> str | None:
             continue
         try:
             row = json.loads(line.rstrip())
+        except RecursionError:
+            return f"line {number} of {path} is nested too deeply"
         except json.JSONDecodeError as error:
             place = f"line {number + error.lineno - 1} of {path}"
             return f"{place} is not valid json: {error.msg} at column {error.colno}"
+        except ValueError as error:
+            return f"line {number} of {path} is not valid json: {error}"
         if not isinstance(row, (dict, list)):
             return f"line {number} of {path} must be a json object, got {type(row).__name__}"
     return None

@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Documents or dialogues with a summary: checked, tokenized, and cut to their first sentences or turns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset, IterableDataset
@@ -71,10 +71,14 @@ def summarization_preprocessor(
         source_prefix: Put before each source, as T5 wants.
 
     Raises:
-        ValueError: (by the function) a text is empty or blank, or a text or a summary is not a string.
+        ValueError: (by the function) a column is missing, a text is empty or blank, or a text or a summary is not a
+            string.
     """
 
     def preprocess(batch: Mapping[str, Sequence[Any]], indices: Sequence[int] | None = None) -> dict[str, list]:
+        missing = [column for column in (text_column, summary_column) if column not in batch]
+        if missing:
+            raise ValueError(f"the data must have the columns {_quoted(missing)}; it has only {_quoted(batch)}")
         check_texts(text_column, batch[text_column], place_in_batch(indices))
         check_texts(summary_column, batch[summary_column], place_in_batch(indices), may_be_empty=True)
         sources = [source_prefix + text for text in batch[text_column]]
@@ -95,6 +99,10 @@ def summarization_preprocessor(
         }
 
     return preprocess
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
 
 
 def _turns(text: str) -> list[str]:

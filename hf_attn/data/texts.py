@@ -5,6 +5,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
+def is_text(text: str) -> bool:
+    """Whether a string can be written in UTF-8: json may hold halves of characters, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_texts(column: str, texts: Iterable[Any], place: Callable[[int], str], may_be_empty: bool = False) -> None:
     """Refuses a row whose text is none.
 
@@ -15,11 +24,13 @@ def check_texts(column: str, texts: Iterable[Any], place: Callable[[int], str], 
         may_be_empty: Whether a text may be empty or blank.
 
     Raises:
-        ValueError: A text is not a string, or is empty or blank where it may not be.
+        ValueError: A text is not a string, or has half a character, or is empty or blank where it may not be.
     """
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise ValueError(f"`{column}` must be text, got {text!r} in {place(position)}")
+        if not is_text(text):
+            raise ValueError(f"`{column}` must be text that UTF-8 can write, got {text!r} in {place(position)}")
         if not may_be_empty and not text.strip():
             raise ValueError(f"`{column}` must not be empty, got {text!r} in {place(position)}")
 

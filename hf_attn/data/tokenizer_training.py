@@ -8,6 +8,8 @@ from typing import Literal
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from .texts import is_text
+
 
 SPECIAL_TOKENS = {
     "bos_token": "<s>",
@@ -18,6 +20,8 @@ SPECIAL_TOKENS = {
 }
 """Special tokens in the order of their ids, 0 to 4."""
 
+# The trainer takes memory for all of them before it reads a text.
+_MOST_TOKENS = 1_000_000
 # Finer digits of a Unigram score depend on the order in which threads add; coarser ones would make ties.
 _UNIGRAM_SCORE_DECIMALS = 4
 _UNIGRAM_BYTE_STEP = 1e-4
@@ -55,8 +59,9 @@ def train_tokenizer(
         show_progress: Draw progress bars on the terminal.
 
     Raises:
-        ValueError: `model` is unknown, `vocab_size` leaves no room beside bytes and special tokens, or no text has a
-            character.
+        ValueError: `model` is unknown, `vocab_size` leaves no room beside bytes and special tokens or is above a
+            million, no text has a character, or one has half a character.
+        TypeError: A text is no string.
     """
     if model not in _BACKENDS:
         raise ValueError(f"`model` must be one of {', '.join(map(repr, _BACKENDS))}, got {model!r}")
@@ -67,6 +72,8 @@ def train_tokenizer(
             f"`vocab_size` must be greater than {smallest} ({len(SPECIAL_TOKENS)} special tokens and {len(alphabet)} "
             f"bytes), got {vocab_size}"
         )
+    if vocab_size > _MOST_TOKENS:
+        raise ValueError(f"`vocab_size` must be at most {_MOST_TOKENS}, got {vocab_size}")
     backend = _BACKENDS[model](_with_content(texts), vocab_size, alphabet, min_frequency, show_progress)
     backend.decoder = decoders.ByteLevel()
     eos_token = SPECIAL_TOKENS["eos_token"]
@@ -93,6 +100,8 @@ def _with_content(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
         if not isinstance(text, str):
             raise TypeError(f"`texts` must hold strings, got {type(text).__name__}: {text!r}")
+        if not is_text(text):
+            raise ValueError(f"`texts` must hold text that UTF-8 can write, got {text!r}")
         is_empty = is_empty and not text
         yield text
     if is_empty:

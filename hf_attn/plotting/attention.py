@@ -126,8 +126,9 @@ def attention_map(
             continue
         image = axes.imshow(maps[place], cmap="Blues", vmin=0.0, vmax=largest, aspect="equal", interpolation="nearest")
         is_top, is_left = place < columns, place % columns == 0
-        axes.set_xticks(range(len(source_tokens)), source_tokens, rotation=90, va="bottom")
-        axes.set_yticks(range(len(target_tokens)), target_tokens)
+        # A token with dollar signs is no formula.
+        axes.set_xticks(range(len(source_tokens)), source_tokens, rotation=90, va="bottom", parse_math=False)
+        axes.set_yticks(range(len(target_tokens)), target_tokens, parse_math=False)
         axes.tick_params(
             length=0, pad=3, labelsize=font_size, labelcolor=INK,
             top=False, bottom=False, labeltop=is_top, labelbottom=False, labelleft=is_left,

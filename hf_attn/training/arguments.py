@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """The arguments that every recipe takes; each field is a flag and a YAML key of the same name."""
 
+import os
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -28,6 +29,13 @@ class ModelArguments:
             "leave its weights as they are, such as dropout=0.2 or copy_attention=true."
         },
     )
+    model_revision: str = field(
+        default="main",
+        metadata={
+            "help": "Branch, tag or commit of model_name_or_path on the Hub; a commit pins it. The tokenizer of the "
+            "checkpoint comes from there too."
+        },
+    )
     tokenizer_name: str | None = field(
         default=None,
         metadata={
@@ -49,6 +57,13 @@ class ModelArguments:
             raise ValueError(
                 "Give one of `model_name_or_path` (fine-tune a checkpoint) and `model_config` (fresh weights), got "
                 f"{self.model_name_or_path!r} and {self.model_config!r}."
+            )
+        if self.model_revision != "main" and (
+            self.model_name_or_path is None or os.path.isdir(self.model_name_or_path)
+        ):
+            raise ValueError(
+                f"`model_revision` is for a `model_name_or_path` on the Hub, got {self.model_revision!r} for "
+                f"{self.model_name_or_path or self.model_config!r}."
             )
 
 
@@ -92,6 +107,9 @@ class DataArguments:
 
     dataset_name: str | None = field(default=None, metadata={"help": "Name of a data set on the Hub."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Branch, tag or commit of dataset_name; a commit pins it. Without it: main."}
+    )
     train_file: str | None = field(
         default=None, metadata={"help": "json, jsonl, csv, parquet or text, gzipped or not."}
     )
@@ -121,6 +139,8 @@ class DataArguments:
                 "Give either `dataset_name` or files, got `dataset_name`="
                 f"{self.dataset_name!r} and {', '.join(file for file in files if file is not None)}."
             )
+        if self.dataset_revision is not None and self.dataset_name is None:
+            raise ValueError(f"`dataset_revision` needs a `dataset_name`, got {self.dataset_revision!r} without one.")
         for name in ("max_train_samples", "max_eval_samples", "max_predict_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:

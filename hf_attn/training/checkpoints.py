@@ -16,6 +16,8 @@ from typing import Any
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ..json_files import read_json_object
+
 
 logger = logging.get_logger(__name__)
 
@@ -160,9 +162,6 @@ def read_json(path: str | Path) -> dict[str, Any]:
         ValueError: The file does not hold one.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is no valid json: {error}. Choose another `output_dir`.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} must hold a json object, got {type(content).__name__}.")
-    return content
+        return read_json_object(path, "`output_dir`: the file")
+    except ValueError as error:
+        raise ValueError(f"{error} Choose another `output_dir`.") from error

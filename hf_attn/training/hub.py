@@ -194,6 +194,11 @@ class HubTrainer(Seq2SeqTrainer):
     push_in_progress: Any
     _hub_token: str | None = None
 
+    def __init__(self, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        # Also where nothing is pushed.
+        self.args.hub_token = None
+
     @property
     def repository(self) -> str | None:
         """`user/name` of what is pushed to; `None` where nothing is, and in other processes than the main one."""

@@ -1,14 +1,12 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Loads or builds the tokenizer and the model that a recipe's arguments describe."""
 
-import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-import yaml
 from datasets import Dataset, IterableDataset
 from transformers import (
     AutoConfig,
@@ -21,11 +19,14 @@ from transformers import (
 from transformers.utils import logging
 
 from ..adapters import add_lora, four_bit_config
+from ..checkpoint_files import check_size, reading_checkpoint
 from ..configuration_hf_attn import PRESETS, HfAttnConfig
 from ..data import load_splits, source_target_lengths, train_tokenizer
+from ..json_files import read_json_object
 from ..position_limits import target_positions
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
 from .hardware import choose_attention
+from .parsing import read_yaml
 
 
 logger = logging.get_logger(__name__)
@@ -48,6 +49,7 @@ def read_splits(
         arguments.train_file,
         arguments.validation_file,
         arguments.test_file,
+        revision=arguments.dataset_revision,
         streaming=arguments.streaming,
         max_samples={
             "train": arguments.max_train_samples,
@@ -94,10 +96,19 @@ def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTraine
     Args:
         arguments: `tokenizer_name`, `model_name_or_path` and `vocab_size` are read.
         texts: What a tokenizer for fresh weights is trained on; not read otherwise.
+
+    Raises:
+        ValueError: The tokenizer cannot be loaded.
     """
     name = arguments.tokenizer_name or arguments.model_name_or_path
     if name is not None:
-        return AutoTokenizer.from_pretrained(name, trust_remote_code=arguments.trust_remote_code)
+        argument = "tokenizer_name" if arguments.tokenizer_name is not None else "model_name_or_path"
+        # A tokenizer of its own is no part of the pinned checkpoint.
+        revision = arguments.model_revision if arguments.tokenizer_name is None else "main"
+        with reading_checkpoint(argument, name):
+            return AutoTokenizer.from_pretrained(
+                name, revision=revision, trust_remote_code=arguments.trust_remote_code
+            )
     tokenizer = train_tokenizer(texts, arguments.vocab_size)
     logger.info(f"Trained a tokenizer of {len(tokenizer)} tokens on the training set.")
     return tokenizer
@@ -127,7 +138,8 @@ def load_model(
     Raises:
         ValueError: The tokenizer has more tokens than the checkpoint has embeddings, or the label smoothing of the
             config and of the training arguments differ, or the checkpoint lacks tensors or has them in other shapes,
-            or an adapter is to be put on weights that the overrides add.
+            or an adapter is to be put on weights that the overrides add, or the checkpoint has its weights as a pickle
+            or cannot be loaded.
     """
     attention = choose_attention(arguments.attn_implementation, training_arguments.use_cpu)
     if arguments.model_config is not None:
@@ -136,23 +148,28 @@ def load_model(
     else:
         overrides = parse_overrides(arguments.config_overrides)
         # A checkpoint may be stored in half precision; it trains in float32 under autocast.
-        options: dict[str, Any] = {"dtype": torch.float32, "config": _checkpoint_config(arguments, overrides)}
+        name, config = str(arguments.model_name_or_path), _checkpoint_config(arguments, overrides)
+        options: dict[str, Any] = {"dtype": torch.float32, "config": config}
         if adapter_arguments.load_in_4bit:
             options["quantization_config"] = four_bit_config()
-        model, loading = auto_class.from_pretrained(
-            str(arguments.model_name_or_path),
-            attn_implementation=attention,
-            trust_remote_code=arguments.trust_remote_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **options,
-        )
+        with reading_checkpoint("model_name_or_path", name):
+            check_size("model_name_or_path", name, config, auto_class)
+            model, loading = auto_class.from_pretrained(
+                name,
+                revision=arguments.model_revision,
+                attn_implementation=attention,
+                trust_remote_code=arguments.trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **options,
+            )
         if auto_class is not AutoModelForSeq2SeqLM:
             _allow_new_head(model, loading)
         elif overrides.get("copy_attention"):
             _refuse_adapter_on_new_head(adapter_arguments, loading)
             _allow_new_head(model, loading)
-        _check_complete(arguments.model_name_or_path, loading)
+        _check_complete(name, loading)
     num_embeddings = model.get_input_embeddings().weight.shape[0]
     if not adapter_arguments.load_in_4bit and len(tokenizer) > num_embeddings:
         raise ValueError(
@@ -161,7 +178,9 @@ def load_model(
         )
     _place_label_smoothing(model, training_arguments)
     # A PEFT model hands on what it does not have itself.
-    return cast(Any, add_lora(model, adapter_arguments)) if adapter_arguments.lora else model
+    if not adapter_arguments.lora:
+        return model
+    return cast(Any, add_lora(model, adapter_arguments, revision=arguments.model_revision))
 
 
 def _allow_new_head(model: PreTrainedModel, loading: dict[str, Any]) -> None:
@@ -181,7 +200,7 @@ def _refuse_adapter_on_new_head(arguments: AdapterArguments, loading: dict[str, 
         )
 
 
-def _check_complete(name: str | None, loading: dict[str, Any]) -> None:
+def _check_complete(name: str, loading: dict[str, Any]) -> None:
     """Refuses a checkpoint from which some weights would start at random."""
     faults = [f"`{key}` is missing" for key in sorted(loading["missing_keys"])]
     faults += [
@@ -218,9 +237,11 @@ def _checkpoint_config(arguments: ModelArguments, overrides: Mapping[str, Any]) 
     Raises:
         ValueError: An override is not a field of the config, or the config does not take its value.
     """
-    config = AutoConfig.from_pretrained(
-        str(arguments.model_name_or_path), trust_remote_code=arguments.trust_remote_code
-    )
+    name = str(arguments.model_name_or_path)
+    with reading_checkpoint("model_name_or_path", name):
+        config = AutoConfig.from_pretrained(
+            name, revision=arguments.model_revision, trust_remote_code=arguments.trust_remote_code
+        )
     _check_fields(config, overrides)
     return type(config).from_dict({**config.to_dict(), **overrides}) if overrides else config
 
@@ -250,12 +271,11 @@ def build_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) 
     if name in PRESETS:
         values["decoder_start_token_id"] = tokenizer.eos_token_id
         return HfAttnConfig.from_preset(name, **values, **_without(overrides, values))
-    path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(name):
         raise ValueError(
             f"`model_config` must be a preset ({', '.join(PRESETS)}) or a json file that exists, got {name!r}."
         )
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json_object(name, "`model_config`:")
     model_type = content.pop("model_type", HfAttnConfig.model_type)
     if model_type == HfAttnConfig.model_type:
         values["decoder_start_token_id"] = tokenizer.eos_token_id
@@ -296,10 +316,11 @@ def parse_overrides(text: str | None) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        parsed = yaml.safe_load("{" + text.replace("=", ": ") + "}")
-    except yaml.YAMLError:
+        parsed = read_yaml("{" + text.replace("=", ": ") + "}")
+    except ValueError:
         parsed = None
-    if parsed is None or any(value is None for value in parsed.values()):
+    is_plain = isinstance(parsed, dict) and all(isinstance(name, str) for name in parsed)
+    if not is_plain or any(value is None for value in parsed.values()):
         raise ValueError(
             f"`config_overrides` must look like d_model=192,encoder_layer_types=[lstm,gru], got {text!r}."
         )

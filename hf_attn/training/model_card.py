@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """The model card of a run: what the model is, its scores, how it was trained and is loaded, its limits and licence."""
 
+import os
 import re
 import shlex
 import sys
@@ -12,10 +13,14 @@ import accelerate
 import datasets
 import torch
 import transformers
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME, logging
 
 from .reporting import format_table
+
+
+logger = logging.get_logger(__name__)
 
 
 def write_model_card(
@@ -34,6 +39,8 @@ def write_model_card(
     score_names: Sequence[str] = (),
     score_notes: str = "",
     base_model: str | None = None,
+    base_revision: str | None = None,
+    dataset_revision: str | None = None,
     is_adapter: bool = False,
 ) -> None:
     """
@@ -54,6 +61,8 @@ def write_model_card(
         score_names: Scores of the test set, without `predict_`, that go into the metadata.
         score_notes: What the scores are.
         base_model: The checkpoint that training started from.
+        base_revision: Its branch, tag or commit on the Hub.
+        dataset_revision: Branch, tag or commit of the data set on the Hub.
         is_adapter: Whether the directory holds a PEFT adapter.
     """
     name = name or Path(output_dir).absolute().name
@@ -72,19 +81,27 @@ def write_model_card(
         datasets=[hub_dataset] if hub_dataset else None,
         tags=["hf_attn", model.config.model_type, *(["lora"] if is_adapter else [])],
         model_name=name,
-        eval_results=_eval_results(scores, score_names, task, hub_dataset or _data_name(data)) or None,
+        eval_results=_eval_results(
+            scores, score_names, task, hub_dataset or _data_name(data), dataset_revision if hub_dataset else None
+        )
+        or None,
     )
-    base = None if base_model is None else shown_path(base_model)
+    base = None if base_model is None else f"`{shown_path(base_model)}`"
+    if _is_on_hub(base_model):
+        base = f"{base} at revision {_revision_text(str(base_model), base_revision)}"
+    data_shown = shown_path(data)
+    if hub_dataset is not None:
+        data_shown += f" at revision `{dataset_revision or 'main'}`"
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     num_trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    kind = f"A LoRA adapter for `{base}`" if is_adapter else f"A `{model.config.model_type}` model"
+    kind = f"A LoRA adapter for {base}" if is_adapter else f"A `{model.config.model_type}` model"
     if base is not None and not is_adapter:
-        kind += f", fine-tuned from `{base}`,"
+        kind += f", fine-tuned from {base},"
     sections = [
         f"---\n{header.to_yaml()}\n---",
         f"# {name}",
         f"{kind} for {task} ({' to '.join(languages)}): {num_parameters:,} parameters, {num_trainable:,} of them "
-        f"trained. Training data: {shown_path(data)}.",
+        f"trained. Training data: {data_shown}.",
         "## Scores",
         format_table(["score", "value"], sorted(scores.items())) if scores else "Not scored.",
         "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set. "
@@ -148,15 +165,28 @@ def _shown(value: Any) -> str:
     return _ABSOLUTE_PATH.sub(lambda match: shown_path(match[0]), str(value))
 
 
+def _revision_text(name: str, revision: str | None) -> str:
+    """A revision of a model on the Hub, with the commit that the cache has of it."""
+    text = f"`{revision or 'main'}`"
+    file = try_to_load_from_cache(name, CONFIG_NAME, revision=revision)
+    commit = Path(file).parent.name if isinstance(file, str) else None
+    return text if commit in (None, revision) else f"{text} (commit `{commit}`)"
+
+
 def _is_on_hub(name: str | None) -> bool:
-    return name is not None and _HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
+    return name is not None and _HUB_NAME.fullmatch(name) is not None and not os.path.exists(name)
 
 
 def _license_of(base_model: str | None) -> str | None:
     """The licence that a base's own card states; of a base on the Hub it is not asked."""
     if base_model is None or not (Path(base_model) / "README.md").is_file():
         return None
-    stated = ModelCard.load(Path(base_model) / "README.md", ignore_metadata_errors=True).data.license
+    try:
+        stated = ModelCard.load(Path(base_model) / "README.md", ignore_metadata_errors=True).data.license
+    # A card that somebody else has written badly is no reason to lose the report of a run.
+    except Exception as error:
+        logger.warning(f"The card of {base_model} cannot be read, its licence stays out of the new one: {error}")
+        return None
     return stated if isinstance(stated, str) else None
 
 
@@ -175,13 +205,16 @@ def _data_name(data: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
 
 
-def _eval_results(scores: Mapping[str, float], names: Sequence[str], task: str, data_name: str) -> list[EvalResult]:
+def _eval_results(
+    scores: Mapping[str, float], names: Sequence[str], task: str, data_name: str, revision: str | None
+) -> list[EvalResult]:
     return [
         EvalResult(
             task_type=task,
             dataset_type=data_name,
             dataset_name=data_name,
             dataset_split="test",
+            dataset_revision=revision,
             metric_type="rouge" if name.startswith("rouge") else name,
             metric_name=name,
             metric_value=round(scores[f"predict_{name}"], 2),

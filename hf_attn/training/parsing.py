@@ -4,6 +4,7 @@
 import dataclasses
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,35 @@ from typing import Any, NoReturn, cast
 
 import yaml
 from transformers import HfArgumentParser
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """`SafeLoader` without aliases: a short file with aliases of aliases makes values that fill the memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The parent's node; an alias is refused."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"the alias `*{event.anchor}` is not taken, write its value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+def read_yaml(text: str) -> Any:
+    """
+    What a YAML text holds: plain values, lists and dicts, no objects of Python and no aliases.
+
+    Raises:
+        ValueError: It is not valid YAML, or has an alias, or a value that is none, such as the 40th of May, or is
+            nested too deeply.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 class _Parser(HfArgumentParser):
@@ -66,9 +96,22 @@ def parse_arguments(
     filled = []
     for dataclass_type in dataclass_types:
         fields = [field.name for field in dataclasses.fields(dataclass_type) if field.init]
-        filled.append(dataclass_type(**{name: values[name] for name in fields}))
+        filled.append(_filled(dataclass_type, {name: values[name] for name in fields}))
     defaults = vars(parser.parse_args([]))
     return tuple(filled), {name: value for name, value in values.items() if value != defaults[name]}
+
+
+def _filled(dataclass_type: type, values: dict[str, Any]) -> Any:
+    try:
+        return dataclass_type(**values)
+    except (ValueError, TypeError, OSError, ImportError):
+        raise
+    # transformers looks up, takes apart and hands on some arguments before it checks them.
+    except Exception as error:
+        raise ValueError(
+            f"The arguments of `{dataclass_type.__name__}` are refused: {type(error).__name__}: {error}. See --help "
+            "for what each may be."
+        ) from error
 
 
 _FILES = ("train_file", "validation_file", "test_file")
@@ -106,11 +149,11 @@ def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
 
 def _flags_of_file(config: Path, known: set[str], excluded: set[str]) -> list[str]:
     """The keys of a YAML file as flags, without those excluded, so that one parser checks the types of both."""
-    if not config.is_file():
+    if not os.path.isfile(config):
         raise FileNotFoundError(f"`config` must name a YAML file, got {str(config)!r}, which does not exist.")
     try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = read_yaml(config.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise ValueError(f"`config` {str(config)!r} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"`config` {str(config)!r} must hold `key: value` lines, got {type(content).__name__}.")
@@ -121,9 +164,11 @@ def _flags_of_file(config: Path, known: set[str], excluded: set[str]) -> list[st
         if value is None or name in excluded:
             continue
         if isinstance(value, list):
+            if any(str(element).startswith("--") for element in value):
+                raise ValueError(f"`{name}` in {str(config)!r} must not hold flags, got {value!r}.")
             flags += [f"--{name}", *(str(element) for element in value)]
         elif isinstance(value, dict):
-            flags.append(f"--{name}={json.dumps(value)}")
+            flags.append(f"--{name}={json.dumps(value, default=str)}")
         else:
             flags.append(f"--{name}={value}")
     return flags

@@ -74,8 +74,8 @@ def parse_corpora(text: str) -> dict[str, Corpus]:
     """
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"`corpora` must be json, got {text!r}: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"`corpora` must be json, got {text[:200]!r}: {error}.") from error
     if not (isinstance(content, dict) and content and all(isinstance(entry, dict) for entry in content.values())):
         raise ValueError(f"`corpora` must hold names with an object each, such as {_EXAMPLE}, got {text!r}.")
     known = [field.name for field in dataclasses.fields(Corpus)]

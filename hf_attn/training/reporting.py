@@ -28,7 +28,12 @@ _WIDEST_COLUMN = 60
 def write_results(output_dir: str | Path, metrics: Mapping[str, float]) -> None:
     """Write `all_results.json`; metrics of an earlier part of the same run that are not measured again stay."""
     file = Path(output_dir) / RESULTS_FILE
-    earlier = read_json(file) if file.is_file() else {}
+    try:
+        earlier = read_json(file) if file.is_file() else {}
+    # At the end of a run its results count for more.
+    except ValueError as error:
+        logger.warning(f"The earlier results are lost: {error}")
+        earlier = {}
     write_text_whole(file, json.dumps({**earlier, **metrics}, indent=4, sort_keys=True) + "\n")
 
 
@@ -74,7 +79,7 @@ def write_attention(
     if not is_matplotlib_available():
         return
     # matplotlib is optional.
-    from ..plotting import attention_map, save_figure
+    from ..plotting import attention_map, save_figure, token_labels
 
     batch = tokenizer(source, text_target=target, return_tensors="pt").to(model.device)
     model.eval()
@@ -83,8 +88,7 @@ def write_attention(
         logger.warning(f"No attention picture: {type(model).__name__} returned no cross-attention.")
         return
     source_tokens, target_tokens = (
-        [str(tokenizer.decode([token])).strip() for token in batch[name][0].tolist()]
-        for name in ("input_ids", "labels")
+        token_labels(tokenizer, batch[name][0].tolist()) for name in ("input_ids", "labels")
     )
     figure = attention_map(maps[-1][0].float().mean(0), source_tokens, target_tokens)
     save_figure(figure, Path(output_dir) / PLOTS_FOLDER / "attention.png")

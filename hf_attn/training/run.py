@@ -138,6 +138,8 @@ def finish_run(
         score_names=score_names,
         score_notes=score_notes,
         base_model=run.model_args.model_name_or_path,
+        base_revision=run.model_args.model_revision,
+        dataset_revision=run.data_args.dataset_revision,
         is_adapter=run.adapter_args.lora,
     )
     if run.adapter_args.lora:

@@ -98,7 +98,7 @@ def test_blocks_of_a_large_file_are_hashed(tmp_path, monkeypatch):
 
 def test_record_that_was_cut_off_is_named(tmp_path):
     (tmp_path / "run.json").write_text('{"seed', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"run\.json' is no valid json: .* Choose another `output_dir`"):
+    with pytest.raises(ValueError, match=r"run\.json' is not valid json: .* Choose another `output_dir`"):
         resume_or_refuse(tmp_path, {})
 
 

@@ -14,6 +14,8 @@ from typing import Any, cast
 import torch
 from datasets import IterableDataset
 from safetensors import SafetensorError
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_pt_utils import AcceleratorConfig, LengthGroupedSampler
@@ -187,12 +189,23 @@ class ResumingTrainer(Seq2SeqTrainer):
             backend.no_padding()
         super().save_model(output_dir, _internal_call)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The parent's, with the code of the model's own class where FSDP2 has given it another."""
+        spread = {module: type(module) for module in cast(nn.Module, self.model).modules() if _is_spread(module)}
+        for module, spread_class in spread.items():
+            module.__class__ = spread_class.__bases__[1]
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            for module, spread_class in spread.items():
+                module.__class__ = spread_class
+
     def _get_output_dir(self, trial: Any) -> str:
         """The parent's; while a checkpoint is written, a folder in it."""
         directory = super()._get_output_dir(trial)
         return os.path.join(directory, STAGING_FOLDER) if self._is_staging else directory
 
-    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """
         The parent's, written aside and then renamed, so that it is whole or not there.
 
@@ -324,6 +337,12 @@ def samplers_by_epoch(loader: DataLoader) -> list[Any]:
         if any(around is sampler for sampler in found):
             break
     return [sampler for sampler in found if hasattr(sampler, "set_epoch")]
+
+
+def _is_spread(module: nn.Module) -> bool:
+    """Whether FSDP2 made the class of a module of itself and the module's own."""
+    bases = type(module).__bases__
+    return len(bases) == 2 and bases[0] is FSDPModule
 
 
 def _has_ended(checkpoint: str) -> bool:

@@ -8,7 +8,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 FAST := not slow and not gpu and not network
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow lint format bench
+.PHONY: help install quickstart test test-slow lint format bench bench-full
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -40,5 +40,14 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## run every benchmark
-	@set -e; for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+bench: $(STAMP) ## compare speed and memory with other libraries, in about 15 minutes on 2 cores
+	@$(call run_benchmarks,--quick)
+
+bench-full: $(STAMP) ## the same in all sizes and with more rounds
+	@$(call run_benchmarks,)
+
+define run_benchmarks
+set -e; $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"; \
+for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script" $(1); done; \
+$(BIN)/python benchmarks/tables.py
+endef

@@ -70,7 +70,7 @@ def _check(model: Any, generation_config: GenerationConfig, model_inputs: dict[s
     if not isinstance(model, HfAttnForConditionalGeneration):
         raise TypeError(
             f"`fast_generate` decodes `hf_attn` models, got {type(model).__name__}. Generate without "
-            "`custom_generate`, or convert the checkpoint first: `hf-attn import`."
+            "`custom_generate`."
         )
     mode = generation_config.get_generation_mode()
     if mode not in (GenerationMode.GREEDY_SEARCH, GenerationMode.BEAM_SEARCH):
@@ -176,11 +176,11 @@ def _greedy_search(
         if keeps_scores:
             all_scores.append(scores)
             all_logits.append(logits)
-        token_ids = scores.argmax(dim=-1)
-        tokens = token_ids.cpu().numpy()
-        if not alive.all():
-            tokens = np.where(alive, tokens, padding) if end_token_ids else tokens
-            token_ids = torch.from_numpy(tokens).to(prompt.device)
+        # On a CPU numpy finds it in a tenth of the time.
+        tokens = scores.numpy().argmax(axis=-1) if scores.device.type == "cpu" else scores.argmax(dim=-1).cpu().numpy()
+        if end_token_ids and not alive.all():
+            tokens = np.where(alive, tokens, padding)
+        token_ids = torch.from_numpy(tokens).to(prompt.device)
         if len(rows) == len(prompt):
             sequences[:, length] = token_ids
         else:
@@ -307,8 +307,10 @@ class _Beams:
         self.best_scores = np.full(shape, _NOTHING, dtype=np.float32)
         self.has_ended = np.zeros(shape, dtype=bool)
         self.can_improve = np.ones(sentences, dtype=bool)
-        self._top_parents = self._top_tokens = np.empty(0, dtype=np.int64)
-        self._top_scores = np.empty(0, dtype=np.float32)
+        # Of the candidates, (sentences, num_candidates).
+        self._top_parents: np.ndarray = np.empty((sentences, 0), dtype=np.int64)
+        self._top_tokens: np.ndarray = self._top_parents
+        self._top_scores: np.ndarray = np.empty((sentences, 0), dtype=np.float32)
 
     def hypotheses(self) -> np.ndarray:
         """(rows, length)"""

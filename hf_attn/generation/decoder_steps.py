@@ -408,9 +408,9 @@ def source_step(layer: HfAttnLayer, sources: Sources) -> Any:
         query_projection, out_projection = getattr(attention, "q_proj", None), attention.out_proj
         size = attention.num_heads * sources.states.shape[1]
         if query_projection is not None and size <= FoldedAttentionStep.largest * out_projection.in_features:
-            weights = linear_weights(query_projection), linear_weights(out_projection)
-            if None not in weights:
-                return FoldedAttentionStep(attention, sources, *weights)
+            query_weights, out_weights = linear_weights(query_projection), linear_weights(out_projection)
+            if query_weights is not None and out_weights is not None:
+                return FoldedAttentionStep(attention, sources, query_weights, out_weights)
     return step(attention, sources, layer.returns_source_weights)
 
 

@@ -259,7 +259,11 @@ def test_a_cache_in_use_is_refused(model):
         past = model(**inputs, decoder_input_ids=torch.full((3, 2), 2), use_cache=True).past_key_values
     with pytest.raises(ValueError, match=r"`past_key_values` must be empty with `fast_generate`, got 2 tokens"):
         model.generate(
-            **inputs, decoder_input_ids=torch.full((3, 3), 2), past_key_values=past, custom_generate=fast_generate
+            **inputs,
+            decoder_input_ids=torch.full((3, 3), 2),
+            past_key_values=past,
+            max_new_tokens=4,
+            custom_generate=fast_generate,
         )
 
 

@@ -2,7 +2,7 @@
 """The language tokens of multilingual tokenizers: those of M2M100, NLLB, mBART and their kin."""
 
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -36,7 +36,7 @@ def language_token_id(tokenizer: PreTrainedTokenizerBase, field: str, code: str)
             f"`{field}` must be one of the {len(tokens)} language codes of the tokenizer, such as {', '.join(near)}, "
             f"got {code!r}."
         )
-    return int(tokenizer.convert_tokens_to_ids(tokens[code]))
+    return cast(int, tokenizer.convert_tokens_to_ids(tokens[code]))
 
 
 def _tokens_of_codes(tokenizer: Any) -> dict[str, str]:

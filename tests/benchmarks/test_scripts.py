@@ -109,7 +109,7 @@ def test_training_takes_turns_and_learns_alike(small_corpus, smallest, monkeypat
         assert len(answers) == 4
         assert all(sample.amount > 20 and sample.details["flops"] > 0 for sample in answers[:3])
         assert answers[3]["updates"] == 6
-        assert answers[3]["loss"] == pytest.approx(expected[bench_training.OURS][3]["loss"], rel=0.1)
+        assert answers[3]["loss"] == pytest.approx(expected[bench_training.OURS][3]["loss"], rel=0.2)
 
 
 class _Requests:
@@ -133,7 +133,7 @@ def test_the_step_loop_is_the_same_model(name, monkeypatch):
     arguments = argparse.Namespace(quick=True, threads=None)
     row = bench_recurrent.model_row(name, 1, 0.0, arguments)
     assert row.measured > 0
-    assert float(row.quality.split()[-1]) < 1e-4
+    assert float(row.quality.split()[-1]) < 1e-10
 
 
 @pytest.mark.parametrize("name", bench_recurrent.MIXERS)

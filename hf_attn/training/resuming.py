@@ -14,7 +14,9 @@ from typing import Any, cast
 import torch
 from datasets import IterableDataset
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader, Sampler
 from transformers import Seq2SeqTrainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -190,7 +192,10 @@ class ResumingTrainer(Seq2SeqTrainer):
         super().save_model(output_dir, _internal_call)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """The parent's, with the code of the model's own class where FSDP2 has given it another."""
+        """The parent's; where FSDP2 has changed the model, with the code of its own class, and tied weights once."""
+        tied = getattr(self.model, "all_tied_weights_keys", None) or {}
+        if state_dict is not None:
+            state_dict = {name: weight for name, weight in state_dict.items() if tied.get(name) not in state_dict}
         spread = {module: type(module) for module in cast(nn.Module, self.model).modules() if _is_spread(module)}
         for module, spread_class in spread.items():
             module.__class__ = spread_class.__bases__[1]
@@ -199,6 +204,25 @@ class ResumingTrainer(Seq2SeqTrainer):
         finally:
             for module, spread_class in spread.items():
                 module.__class__ = spread_class
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """The parent's; under FSDP2 from safetensors where there are any: the parent stumbles over tied weights."""
+        files = sorted(Path(resume_from_checkpoint).glob("model*.safetensors"))
+        if not (self.is_fsdp_enabled and files):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        own_model = cast(nn.Module, self.model)
+        options = StateDictOptions(full_state_dict=True, strict=False)
+        for file in files:
+            set_model_state_dict(own_model, cast(dict[str, Any], load_file(file)), options=options)
+
+    def _load_best_model(self) -> None:
+        """The parent's; a spread model as in a resume."""
+        best = str(self.state.best_model_checkpoint)
+        if self.is_fsdp_enabled and any(Path(best).glob("model*.safetensors")):
+            self._load_from_checkpoint(best)
+        else:
+            super()._load_best_model()
 
     def _get_output_dir(self, trial: Any) -> str:
         """The parent's; while a checkpoint is written, a folder in it."""

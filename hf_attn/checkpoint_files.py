@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig
 from transformers.utils import (
@@ -109,12 +110,13 @@ def pickle_message(argument: str, name: str, file: str | None = None) -> str:
     )
 
 
-def check_size(argument: str, name: str, config: PreTrainedConfig, auto_class: Any) -> None:
+def check_size(name: str, config: PreTrainedConfig, auto_class: Any) -> None:
     """
     Refuse a config that describes a far larger model than the checkpoint holds, before memory is taken for it.
 
+    To be called while `reading_checkpoint`, which names the checkpoint.
+
     Args:
-        argument: Name of the argument, for messages.
         name: A directory; a name on the Hub is left alone.
         config: The config that the model will be loaded with.
         auto_class: What will load it.
@@ -133,8 +135,8 @@ def check_size(argument: str, name: str, config: PreTrainedConfig, auto_class: A
         described = auto_class.from_config(config).num_parameters()
     if described > _MOST_PARAMETERS_A_STORED_NUMBER * stored + _MOST_NEW_PARAMETERS:
         raise ValueError(
-            f"`{argument}` {name!r} does not hold the weights that its config describes: {described:,} parameters in "
-            f"the config, {stored:,} numbers in the files. Copy or download the checkpoint again."
+            f"its config describes {described:,} parameters, its files hold {stored:,} numbers. Copy or download the "
+            "checkpoint again."
         )
 
 
@@ -186,5 +188,7 @@ def _reason(name: str, error: BaseException) -> str:
                     pass
             except (SafetensorError, OSError, ValueError) as fault:
                 return f"its file {str(file)!r} is damaged: {fault}. Copy or download the checkpoint again."
+    if isinstance(error, HFValidationError):
+        return "there is no such directory, and it is no name on the Hub, which would be `user/name`."
     said = str(error) or "no reason given"
     return said if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {said}"

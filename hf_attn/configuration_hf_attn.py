@@ -317,6 +317,8 @@ class HfAttnConfig(PreTrainedConfig):
         for alias, name in self.attribute_map.items():
             if alias in kwargs:
                 setattr(self, name, kwargs.pop(alias))
+        if kwargs.get("num_labels", 0) is None:
+            del kwargs["num_labels"]
         self._check_inherited(kwargs)
         for name in ("encoder_layers", "decoder_layers"):
             if getattr(self, name) > MOST_LAYERS:

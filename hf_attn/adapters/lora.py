@@ -199,9 +199,9 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
         expected, found = read_json_object(record, "`adapter`:"), base_fingerprint(model)
         differing = [name for name in expected if expected[name] != found.get(name)]
         if differing:
-            details = "; ".join(f"{name} {expected[name]} there, {found[name]} here" for name in differing)
+            details = "; ".join(f"{name} {expected[name]} there, {found.get(name)} here" for name in differing)
             raise ValueError(
-                f"The adapter in {str(adapter_dir)!r} was made for another base: {details}. Its own base is "
+                f"`adapter` {str(adapter_dir)!r} was made for another base: {details}. Its own base is "
                 f"{_base_name(adapter_dir)!r}."
             )
     with reading_checkpoint("adapter", str(adapter_dir)):

@@ -95,7 +95,9 @@ def load_splits(
                 f"`dataset_name` {dataset_name!r} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
         for name, split in splits.items():
-            _check_features(f"`dataset_name`: split `{name}` of {dataset_name}", split)
+            fault = _fault_of_columns(split)
+            if fault is not None:
+                raise ValueError(f"`dataset_name`: split `{name}` of {dataset_name} {fault}")
             if next(iter(split), None) is None:
                 raise ValueError(f"`dataset_name`: split `{name}` of {dataset_name} has no rows")
     elif files:
@@ -197,15 +199,14 @@ def _read_file(path: Path, argument: str, streaming: bool) -> Dataset | Iterable
     pattern = re.sub(r"([*?[])", r"[\1]", os.path.abspath(path))
     try:
         split = load_dataset(builder, data_files=pattern, streaming=streaming, **options).get("train", ())
-        if split != ():
-            _check_features(f"`{argument}`: {path}", split)
-        first_row = next(iter(split), None)
-    except _UnsafeFileError:
-        raise
+        fault = _fault_of_columns(split)
+        first_row = None if fault else next(iter(split), None)
     # The readers of files have errors of many kinds.
     except Exception as error:
         cause = error.__cause__ or error
         raise ValueError(f"`{argument}`: {_reason(path, builder, cause)}") from error
+    if fault is not None:
+        raise ValueError(f"`{argument}`: {path} {fault}")
     if first_row is None:
         raise ValueError(f"`{argument}`: {path} has no rows")
     return split
@@ -241,7 +242,7 @@ def _check_json(path: Path, argument: str) -> None:
                 _check_nulls(path, argument, lines, number)
                 depth, deepest = _depths(block, depth)
                 if deepest > _DEEPEST:
-                    raise _UnsafeFileError(f"`{argument}`: {path} is nested more than {_DEEPEST} levels deep")
+                    raise ValueError(f"`{argument}`: {path} is nested more than {_DEEPEST} levels deep")
                 number += len(lines)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"`{argument}`: {path} cannot be read: {error}") from error
@@ -253,7 +254,7 @@ def _check_nulls(path: Path, argument: str, lines: list[bytes], first: int) -> N
             continue
         content = line.strip(_WHITE)
         if content == b"null" or (number == 1 and content.startswith(b"null")):
-            raise _UnsafeFileError(f"`{argument}`: line {number} of {path} must be a json object, got null")
+            raise ValueError(f"`{argument}`: line {number} of {path} must be a json object, got null")
         if number == 1 and content.startswith(b"["):
             try:
                 rows = json.loads(content)
@@ -261,9 +262,7 @@ def _check_nulls(path: Path, argument: str, lines: list[bytes], first: int) -> N
             except (ValueError, RecursionError):
                 continue
             if None in rows:
-                raise _UnsafeFileError(
-                    f"`{argument}`: row {rows.index(None)} of {path} must be a json object, got null"
-                )
+                raise ValueError(f"`{argument}`: row {rows.index(None)} of {path} must be a json object, got null")
 
 
 def _depths(block: bytes, start: int) -> tuple[int, int]:
@@ -287,19 +286,16 @@ def _opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if is_gzipped else path.open("rb")
 
 
-class _UnsafeFileError(ValueError):
-    """What no reader may see."""
-
-
-def _check_features(place: str, split: Dataset | IterableDataset) -> None:
-    """Refuses columns such as images and sounds, whose values are paths and addresses that would be opened."""
-    for column, feature in (split.features or {}).items():
+def _fault_of_columns(split: Any) -> str | None:
+    """What is wrong with columns such as images and sounds: their values are paths and addresses that get opened."""
+    for column, feature in (getattr(split, "features", None) or {}).items():
         kind = _unsafe_kind(feature)
         if kind is not None:
-            raise _UnsafeFileError(
-                f"{place} has the column `{column}` of the kind {kind}, which refers to other files: only text, "
-                "numbers, lists and objects of these are read"
+            return (
+                f"has the column `{column}` of the kind {kind}, which refers to other files: only text, numbers, "
+                "lists and objects of these are read"
             )
+    return None
 
 
 def _unsafe_kind(feature: Any) -> str | None:

@@ -41,7 +41,7 @@ def load_for_inference(
     with reading_checkpoint("MODEL", name):
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=options["trust_remote_code"])
         config = AutoConfig.from_pretrained(name, trust_remote_code=options["trust_remote_code"])
-        check_size("MODEL", name, config, AutoModelForSeq2SeqLM)
+        check_size(name, config, AutoModelForSeq2SeqLM)
         model = AutoModelForSeq2SeqLM.from_pretrained(name, **options)
     if adapter is not None:
         if not os.path.isfile(Path(adapter, "adapter_config.json")):

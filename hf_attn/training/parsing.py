@@ -104,14 +104,14 @@ def parse_arguments(
 def _filled(dataclass_type: type, values: dict[str, Any]) -> Any:
     try:
         return dataclass_type(**values)
-    except (ValueError, TypeError, OSError, ImportError):
+    except ImportError:
         raise
     # transformers looks up, takes apart and hands on some arguments before it checks them.
     except Exception as error:
-        raise ValueError(
-            f"The arguments of `{dataclass_type.__name__}` are refused: {type(error).__name__}: {error}. See --help "
-            "for what each may be."
-        ) from error
+        if isinstance(error, (ValueError, TypeError)) and "`" in str(error):
+            raise
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"The arguments of `{dataclass_type.__name__}` are refused: {said}") from error
 
 
 _FILES = ("train_file", "validation_file", "test_file")

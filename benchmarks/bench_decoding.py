@@ -37,7 +37,7 @@ from corpus import Corpus, find_corpus, tokenizer_for
 from hf_attn import HfAttnConfig
 from hf_attn.generation import fast_generate, pack_linears
 from hf_attn.metrics import bleu
-from measuring import Sample, Stopwatch, busy_warning, interleave, rates
+from measuring import Sample, Stopwatch, interleave, rates, warn_if_busy
 from models import SIZES, fresh_model, marian_config
 from recording import Row, command_line, compare, write_rows
 from workers import Requests, Worker
@@ -90,8 +90,7 @@ def main() -> None:
         return
     if (arguments.model is None) != (arguments.peer is None):
         parser.error("give both of --model and --peer, trained on the same data, or none of them")
-    if warning := busy_warning():
-        print(warning)
+    warn_if_busy()
     corpus = find_corpus()
     with tempfile.TemporaryDirectory() as folder:
         plan = prepare(Path(folder), corpus, arguments.model, arguments.peer)

@@ -31,12 +31,12 @@ from hf_attn.training.hardware import computes_bf16
 from measuring import (
     Sample,
     Stopwatch,
-    busy_warning,
     growth_exponent,
     interleave,
     peak_memory,
     rates,
     reset_peak_memory,
+    warn_if_busy,
 )
 from recording import Row, command_line, compare, environment, write_rows
 from workers import Requests, Worker
@@ -69,8 +69,7 @@ def main() -> None:
     if arguments.worker is not None:
         layer_worker(json.loads(arguments.worker))
         return
-    if warning := busy_warning():
-        print(warning)
+    warn_if_busy()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     if not arguments.only_training:

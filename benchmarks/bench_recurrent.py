@@ -19,7 +19,7 @@ from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
 from hf_attn.modeling_loss import chunked_sequence_loss
 from hf_attn.modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer
 from hf_attn.training.hardware import computes_bf16
-from measuring import busy_warning, interleave, repeats_for, timed
+from measuring import interleave, repeats_for, timed, warn_if_busy
 from models import fresh_model
 from recording import Row, command_line, compare, write_rows
 
@@ -46,8 +46,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds")
     parser.add_argument("--threads", type=int, help="default: one for each core")
     arguments = parser.parse_args()
-    if warning := busy_warning():
-        print(warning)
+    warn_if_busy()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)
     rounds, seconds = (5, 1.0) if arguments.quick else (9, 3.0)

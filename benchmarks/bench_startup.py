@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from corpus import EMBEDDED, Corpus, tokenizer_for
-from measuring import Sample, Spread, busy_warning, interleave, spread, timed
+from measuring import Sample, Spread, interleave, spread, timed, warn_if_busy
 from models import SIZES, bart_config, fresh_model, hf_attn_config
 from recording import Row, command_line, compare, environment, write_rows
 
@@ -38,8 +38,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--rounds", type=int, help="rounds that count; default: 9, or 5 with --quick")
     arguments = parser.parse_args()
-    if warning := busy_warning():
-        print(warning)
+    warn_if_busy()
     rounds = arguments.rounds or (5 if arguments.quick else 9)
     command = command_line(__file__, quick=arguments.quick, rounds=arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:

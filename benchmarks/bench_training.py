@@ -38,12 +38,12 @@ from hf_attn.training.hardware import computes_bf16
 from measuring import (
     Sample,
     Stopwatch,
-    busy_warning,
     interleave,
     measured_peak,
     peak_memory,
     rates,
     reset_peak_memory,
+    warn_if_busy,
 )
 from models import SIZES, bart_config, fresh_model, hf_attn_config, marian_config, training_flops
 from recording import Row, command_line, compare, environment, write_rows
@@ -100,8 +100,7 @@ def main() -> None:
         task = json.loads(arguments.worker)
         (large_vocabulary_worker if task["kind"] == "memory" else training_worker)(task)
         return
-    if warning := busy_warning():
-        print(warning)
+    warn_if_busy()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

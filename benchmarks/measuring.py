@@ -1,11 +1,11 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Time and memory: interleaved rounds, medians with their spread, CPU time beside wall time, peaks of memory."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -188,9 +188,28 @@ def measured_peak(dtype: torch.dtype) -> float:
     return max(sample.rate() for sample in samples[1:])
 
 
-def busy_warning() -> str | None:
-    """What to tell the user where other processes take the cores that are measured."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load < 0.5 * cores:
-        return None
-    return f"The machine is busy (load {load:.1f} on {cores} cores): trust CPU seconds more than wall seconds."
+@cache
+def busy_share() -> float:
+    """
+    The share of all cores that was in use just before the first call, which comes before any work; 0 where Linux's
+    account is missing.
+    """
+
+    def ticks() -> tuple[int, int]:
+        numbers = [int(word) for word in Path("/proc/stat").read_text(encoding="ascii").split("\n")[0].split()[1:9]]
+        idle, waiting = numbers[3:5]
+        return sum(numbers) - idle - waiting, sum(numbers)
+
+    try:
+        busy, total = ticks()
+        time.sleep(0.5)
+        later_busy, later_total = ticks()
+    except OSError:
+        return 0.0
+    return round((later_busy - busy) / max(later_total - total, 1), 2)
+
+
+def warn_if_busy() -> None:
+    """Tell the user where other processes take the cores that are measured; for the beginning of a script."""
+    if busy_share() > 0.1:
+        print(f"Other processes take {busy_share():.0%} of the cores: trust CPU seconds more than wall seconds.")

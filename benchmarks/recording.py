@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from measuring import MIB, Sample, Spread, rates, ratios
+from measuring import MIB, Sample, Spread, busy_share, rates, ratios
 
 
 FOLDER = Path(__file__).resolve().parent
@@ -165,7 +165,7 @@ def _processor() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Machine, threads, versions, load and date, as they are now."""
+    """Machine, threads, share of the cores that others took at the start, versions and date."""
     import torch
 
     versions = {"python": platform.python_version()}
@@ -179,7 +179,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2),
+        "busy": busy_share(),
         "system": platform.platform(),
         "versions": versions,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -278,5 +278,8 @@ def _machine(environments: Sequence[Mapping[str, Any]]) -> str:
     dates = sorted({environment["date"] for environment in environments})
     versions = ", ".join(f"{name} {number}" for name, number in newest["versions"].items())
     period = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    load = max(environment["load"] for environment in environments)
-    return f"**{newest['device']}**, {newest['cores']} cores, load at most {load:g}; {versions}; {period}."
+    busy = max(environment["busy"] for environment in environments)
+    return (
+        f"**{newest['device']}**, {newest['cores']} cores, of which other processes took {busy:.0%} at the start; "
+        f"{versions}; {period}."
+    )

@@ -18,7 +18,7 @@ from recording import (
 )
 
 
-MACHINE = {"device": "A chip (2 GHz)", "cores": 2, "load": 0.25, "date": "2026-01-02", "versions": {"torch": "2.0"}}
+MACHINE = {"device": "A chip (2 GHz)", "cores": 2, "busy": 0.25, "date": "2026-01-02", "versions": {"torch": "2.0"}}
 
 
 def row(case: str, measured: float = 2.0, **fields) -> Row:
@@ -83,7 +83,8 @@ def test_tables_are_written_between_their_marks(tmp_path):
     )
     write_rows("x", [row("first")], tmp_path)
     expected = (
-        "before\n<!-- table x -->\n**A chip (2 GHz)**, 2 cores, load at most 0.25; torch 2.0; 2026-01-02.\n\n"
+        "before\n<!-- table x -->\n**A chip (2 GHz)**, 2 cores, of which other processes took 25% at the start; "
+        "torch 2.0; 2026-01-02.\n\n"
         f"{table([row('first')])}\n<!-- end -->\nafter\n<!-- table y -->\nNot measured yet.\n<!-- end -->\n"
     )
     assert write_tables(document, tmp_path) == expected
@@ -97,6 +98,7 @@ def test_the_tables_of_the_document_are_those_of_the_results(tmp_path):
     assert write_tables(copy) == DOCUMENT.read_text("utf-8"), "run `python benchmarks/tables.py`"
 
 
-@pytest.mark.parametrize("name", ["device", "processor", "cores", "threads", "load", "versions", "date"])
+@pytest.mark.parametrize("name", ["device", "processor", "cores", "threads", "versions", "date"])
 def test_the_environment_is_recorded(name):
     assert environment()[name]
+    assert 0 <= environment()["busy"] <= 1

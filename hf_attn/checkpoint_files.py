@@ -188,7 +188,9 @@ def _reason(name: str, error: BaseException) -> str:
                     pass
             except (SafetensorError, OSError, ValueError) as fault:
                 return f"its file {str(file)!r} is damaged: {fault}. Copy or download the checkpoint again."
-    if isinstance(error, HFValidationError):
+        if "backend tokenizer" in str(error) and not any(folder.glob("*tok*")) and not any(folder.glob("vocab*")):
+            return "it holds no tokenizer."
+    elif isinstance(error, HFValidationError) or isinstance(error.__cause__, HFValidationError):
         return "there is no such directory, and it is no name on the Hub, which would be `user/name`."
     said = str(error) or "no reason given"
     return said if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {said}"

@@ -369,8 +369,8 @@ class HfAttnDecoder(HfAttnStack):
         kept = getattr(keeper, "source_masks", None)
         if kept is not None and kept[0] is encoder_attention_mask and kept[1] == made_for:
             return kept[2]
-        masks = {}
-        for is_eager in {layer.returns_source_weights for layer in self.layers}:
+        masks: dict[bool, torch.Tensor | None] = {}
+        for is_eager in {bool(layer.returns_source_weights) for layer in self.layers}:
             cross_attention: Any = self.layers[0].encoder_attn
             masks[is_eager] = cross_attention.build_cross_mask(
                 eager_config(self.config) if is_eager or output_attentions else self.config,
@@ -428,7 +428,7 @@ class HfAttnDecoder(HfAttnStack):
                 masks[layer_type],
                 encoder_hidden_states,
                 initial_context,
-                encoder_attention_mask=source_masks.get(layer.returns_source_weights),
+                encoder_attention_mask=source_masks.get(bool(layer.returns_source_weights)),
                 past_key_values=past_key_values,
                 positions=self.positions,
                 rotations=rotations,

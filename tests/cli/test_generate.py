@@ -144,7 +144,7 @@ def test_bad_input(checkpoint, tmp_path, monkeypatch, capsys):
     ):
         assert message in fails(capsys, checkpoint, *flags)
     missing = str(tmp_path / "nothing")
-    assert "`MODEL` must be a checkpoint with a tokenizer, got '" in fails(capsys, missing)
+    assert f"`MODEL` {missing!r} cannot be loaded" in fails(capsys, missing)
     message = fails(capsys, checkpoint, "--adapter", missing)
     assert f"`--adapter` must be the directory of a PEFT adapter, got '{missing}'" in message
 

@@ -210,6 +210,8 @@ def compared_rows(
     rows = [
         row(f"`{name}`", name, MARIAN, goals.get(batch)) for name, goals in GENERATE_GOALS.items() if name in samples
     ]
+    if CT2_FLOAT32 in samples:
+        rows.append(row("`fast`", "fast", CT2_FLOAT32, None))
     rows += [
         row("fastest", fastest, peer, goals.get(batch)) for peer, goals in FASTEST_GOALS.items() if peer in samples
     ]

@@ -32,6 +32,7 @@ FLAG_VALUES = st.text(max_size=6) | st.sampled_from(
 )
 YAML = b"""# a run
 model_config: hybrid_tiny
+lora: true
 config_overrides: d_model=32,encoder_layers=1
 lora_target_modules: [q_proj, v_proj]
 gradient_checkpointing_kwargs: {use_reentrant: false}

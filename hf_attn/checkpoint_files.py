@@ -110,7 +110,7 @@ def pickle_message(argument: str, name: str, file: str | None = None) -> str:
     )
 
 
-def check_size(name: str, config: PreTrainedConfig, auto_class: Any) -> None:
+def check_size(name: str, config: PreTrainedConfig, auto_class: Any, trust_remote_code: bool = False) -> None:
     """
     Refuse a config that describes a far larger model than the checkpoint holds, before memory is taken for it.
 
@@ -120,6 +120,7 @@ def check_size(name: str, config: PreTrainedConfig, auto_class: Any) -> None:
         name: A directory; a name on the Hub is left alone.
         config: The config that the model will be loaded with.
         auto_class: What will load it.
+        trust_remote_code: Whether code that comes with the checkpoint may run.
 
     Raises:
         ValueError: The config describes more than 16 times the numbers that are stored.
@@ -132,7 +133,7 @@ def check_size(name: str, config: PreTrainedConfig, auto_class: Any) -> None:
         with safe_open(file, framework="pt") as tensors:
             stored += sum(torch.Size(tensors.get_slice(key).get_shape()).numel() for key in tensors.keys())  # noqa: SIM118
     with torch.device("meta"):
-        described = auto_class.from_config(config).num_parameters()
+        described = auto_class.from_config(config, trust_remote_code=trust_remote_code).num_parameters()
     if described > _MOST_PARAMETERS_A_STORED_NUMBER * stored + _MOST_NEW_PARAMETERS:
         raise ValueError(
             f"its config describes {described:,} parameters, its files hold {stored:,} numbers. Copy or download the "

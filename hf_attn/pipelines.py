@@ -374,7 +374,8 @@ class AnswererLoader(AutoModelForQuestionAnswering):
             writes = adapter.get("task_type") == "SEQ_2_SEQ_LM"
         else:
             reading = ("revision", "token", "trust_remote_code", "local_files_only")
-            config = AutoConfig.from_pretrained(name, **{key: options[key] for key in reading if key in options})
+            with reading_checkpoint("model", name):
+                config = AutoConfig.from_pretrained(name, **{key: options[key] for key in reading if key in options})
             named = config.architectures or []
             writes = bool(named) and not any(architecture.endswith("ForQuestionAnswering") for architecture in named)
         return load_with_adapter(AutoModelForSeq2SeqLM if writes else AutoModelForQuestionAnswering, name, **options)

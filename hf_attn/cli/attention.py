@@ -83,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--target", metavar="TEXT", help="target text; default: what the model generates")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="picture to write, .png or .html")
     parser.add_argument("--adapter", metavar="DIR", help="directory of a PEFT adapter for MODEL")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run modelling code that comes with MODEL")
     parser.add_argument("--layer", type=int, metavar="N", help="decoder layer, from 0; default: the last")
     parser.add_argument(
         "--head",
@@ -97,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if parsed.head not in ("mean", "all") and not parsed.head.isdecimal():
         raise ValueError(f"`--head` must be the number of a head, `mean` or `all`, got {parsed.head!r}")
     # Only eager attention returns its weights in every family.
-    model, tokenizer = load_for_inference(parsed.model, parsed.adapter, attn_implementation="eager")
+    model, tokenizer = load_for_inference(
+        parsed.model, parsed.adapter, attn_implementation="eager", trust_remote_code=parsed.trust_remote_code
+    )
     drawn = cross_attention(model, tokenizer, parsed.source, parsed.target)
     layer = len(drawn.weights) - 1 if parsed.layer is None else parsed.layer
     _check_number("layer", layer, len(drawn.weights))

@@ -54,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ValueError(f"`--forced_prefix` must hold text, got {parsed.forced_prefix!r}")
     glossary = Glossary.from_file(parsed.glossary) if parsed.glossary is not None else None
     weights = "int8" if parsed.int8 else "float32" if parsed.fast and not torch.cuda.is_available() else None
-    model, tokenizer = load_for_inference(parsed.model, parsed.adapter, weights)
+    model, tokenizer = load_for_inference(
+        parsed.model, parsed.adapter, weights, trust_remote_code=parsed.trust_remote_code
+    )
     options = {name: getattr(parsed, name) for name in _OPTIONS if getattr(parsed, name) is not None}
     if parsed.do_sample:
         options["do_sample"] = True
@@ -82,6 +84,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("model", metavar="MODEL", help="directory, or name on the Hub, of any seq2seq model")
     parser.add_argument("--adapter", metavar="DIR", help="directory of a PEFT adapter for MODEL")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run modelling code that comes with MODEL")
     for name, (value_type, placeholder, text) in _OPTIONS.items():
         parser.add_argument(f"--{name}", type=value_type, metavar=placeholder, help=text)
     parser.add_argument("--do_sample", action="store_true", help="draw tokens instead of searching for the likeliest")

@@ -37,11 +37,12 @@ def load_for_inference(
             `weights`.
     """
     # Told nothing, transformers asks on standard input whether to run code that comes with a checkpoint.
-    options = {"trust_remote_code": False, "use_safetensors": True, **options}
+    trust = bool(options.setdefault("trust_remote_code", False))
+    options.setdefault("use_safetensors", True)
     with reading_checkpoint("MODEL", name):
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=options["trust_remote_code"])
-        config = AutoConfig.from_pretrained(name, trust_remote_code=options["trust_remote_code"])
-        check_size(name, config, AutoModelForSeq2SeqLM)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
+        check_size(name, config, AutoModelForSeq2SeqLM, trust)
         model = AutoModelForSeq2SeqLM.from_pretrained(name, **options)
     if adapter is not None:
         if not os.path.isfile(Path(adapter, "adapter_config.json")):

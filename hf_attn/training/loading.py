@@ -153,7 +153,7 @@ def load_model(
         if adapter_arguments.load_in_4bit:
             options["quantization_config"] = four_bit_config()
         with reading_checkpoint("model_name_or_path", name):
-            check_size(name, config, auto_class)
+            check_size(name, config, auto_class, arguments.trust_remote_code)
             model, loading = auto_class.from_pretrained(
                 name,
                 revision=arguments.model_revision,

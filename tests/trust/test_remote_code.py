@@ -76,6 +76,9 @@ def test_the_command_line_does_not_take_a_line_of_input_for_consent(foreign, mar
     assert status.value.code == 2
     assert "contains custom code" in capsys.readouterr().err
     assert not mark.exists()
+    with pytest.raises(SystemExit):
+        command(["generate", str(foreign), "--trust_remote_code"])
+    assert mark.exists()
 
 
 def test_code_beside_our_own_family_is_not_run(tmp_path, checkpoint, mark):

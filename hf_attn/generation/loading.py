@@ -15,7 +15,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..adapters import load_adapter
 from ..checkpoint_files import check_size, reading_checkpoint
 from .packed_linear import pack_linears
 
@@ -45,6 +44,9 @@ def load_for_inference(
         check_size(name, config, AutoModelForSeq2SeqLM, trust)
         model = AutoModelForSeq2SeqLM.from_pretrained(name, **options)
     if adapter is not None:
+        # PEFT takes as long to import as all else; most models come without an adapter.
+        from ..adapters import load_adapter
+
         if not os.path.isfile(Path(adapter, "adapter_config.json")):
             raise ValueError(f"`--adapter` must be the directory of a PEFT adapter, got {adapter!r}")
         # A run saves how its adapter is to generate beside it.

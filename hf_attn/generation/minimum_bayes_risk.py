@@ -4,7 +4,8 @@
 The rule is Kumar and Byrne's (2004); Eikema and Aziz (2020, "Is MAP Decoding All You Need?", section 7) estimate it
 from unbiased samples, and Freitag et al. (2022, "High Quality Rather than High Model Probability") show what the
 utility does to it. The utilities are sacreBLEU's sentence scores. Its own loops take a second for 32 candidates, since
-they count the n-grams of a text anew for each pair; here they are counted once.
+they count the n-grams of a text anew for each pair; here they are counted once. sacreBLEU is imported when first used:
+most who generate do without it.
 """
 
 from collections import Counter
@@ -12,10 +13,6 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.metrics.helpers import extract_all_char_ngrams, extract_word_ngrams
-
-from ..metrics.rows import check_sentences
 
 
 def _common(counters: Sequence[Counter]) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +26,9 @@ def _common(counters: Sequence[Counter]) -> tuple[np.ndarray, np.ndarray]:
 
 def _pairwise_chrf(texts: Sequence[str]) -> np.ndarray:
     """Popović 2015: the F-score, beta 2, of the precision and recall of character n-grams, each averaged over n."""
+    from sacrebleu.metrics import CHRF
+    from sacrebleu.metrics.helpers import extract_all_char_ngrams
+
     ngrams = [extract_all_char_ngrams(text, CHRF.CHAR_ORDER) for text in texts]
     precision, recall, num_orders = (np.zeros((len(texts), len(texts))) for _ in range(3))
     for counters in zip(*ngrams, strict=True):
@@ -47,6 +47,9 @@ def _pairwise_chrf(texts: Sequence[str]) -> np.ndarray:
 
 def _pairwise_bleu(texts: Sequence[str]) -> np.ndarray:
     """Sentence BLEU in 13a tokenisation, smoothed exponentially; n-grams longer than the candidate do not count."""
+    from sacrebleu.metrics import BLEU
+    from sacrebleu.metrics.helpers import extract_word_ngrams
+
     tokenize = BLEU().tokenizer
     tokens = [tokenize(text.rstrip()).split() for text in texts]
     orders = range(1, 5)
@@ -85,6 +88,8 @@ def expected_utilities(candidates: Sequence[str], utility: str = "chrf") -> np.n
         TypeError: A candidate is not a string.
         ValueError: There are no candidates, or no such utility.
     """
+    from ..metrics.rows import check_sentences
+
     check_sentences("candidates", candidates)
     check_utility(utility)
     counts = Counter(candidates)

@@ -19,7 +19,7 @@ from hf_attn.adapters import (
     lora,
 )
 from hf_attn.data import train_tokenizer
-from hf_attn.peft_registration import LORA_TARGETS
+from hf_attn.registration import LORA_TARGETS
 from hf_attn.training import AdapterArguments
 from tests.utils import tiny_config, tiny_model
 

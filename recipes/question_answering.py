@@ -29,7 +29,15 @@ from hf_attn.data.question_answering import (
     question_texts,
     span_preprocessor,
 )
-from hf_attn.metrics import rouge, squad, squad_v2
+from hf_attn.metrics import (
+    RowStatistics,
+    mean_statistics,
+    rouge,
+    squad,
+    squad_rows,
+    squad_v2,
+    squad_v2_rows,
+)
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -182,7 +190,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             scores["rougeL"] = rouge(predictions, [texts or [""] for texts in references])["rougeL"]
         return scores
 
+    def statistics(predictions: Sequence[str]) -> RowStatistics:
+        rows = squad_v2_rows if task.version_2_with_negative else squad_rows
+        return mean_statistics(rows(predictions, answers["test"])[run.training_args.task_metric])
+
     # Train.
+    if answers.get("test") is not None:
+        options["statistics"] = statistics
     stages = Stages(run, model, tokenizer, tokenized, score, **options)
     if task.score_before:
         stages.predict("before")
@@ -206,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             write_predictions(output_dir, [" ".join(answer.split()) for answer in predictions])
             write_answers(output_dir, test["id"], predictions, rows["test"].spans if is_extractive else None)
             if answers["test"] is not None:
-                print(f"\n{score_table(stages.metrics, SCORES, BASELINES)}\n")
+                print(f"\n{score_table(stages.metrics, SCORES, BASELINES, run.training_args.task_metric)}\n")
             references = [" | ".join(dict.fromkeys(texts)) for texts in answers["test"] or [[]] * len(test)]
             shown = zip(test["question"], references, predictions, strict=True)
             print(format_table(["question", "answers", "answer of the model"], list(shown)[: task.num_samples]))

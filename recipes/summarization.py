@@ -20,7 +20,7 @@ from datasets import Dataset
 
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.data import LEAD_UNITS, check_documents, lead, references_of, summarization_preprocessor
-from hf_attn.metrics import rouge
+from hf_attn.metrics import RowStatistics, mean_statistics, rouge, rouge_rows
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -127,8 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     def score(split: str, predictions: Sequence[str]) -> dict[str, float]:
         return rouge(predictions, references[split])
 
+    def statistics(predictions: Sequence[str]) -> RowStatistics:
+        return mean_statistics(rouge_rows(predictions, references["test"])[run.training_args.task_metric])
+
     # Train.
-    stages = Stages(run, model, tokenizer, tokenized, score)
+    stages = Stages(run, model, tokenizer, tokenized, score, statistics=statistics)
     if task.score_before:
         stages.predict("before")
     stages.train()
@@ -145,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         if predictions:
             write_predictions(run.training_args.output_dir, predictions)
             baselines = {f"first {task.lead_unit}s: {count}": f"lead_{count}" for count in LEADS}
-            print(f"\n{score_table(stages.metrics, SCORES, baselines)}\n")
+            print(f"\n{score_table(stages.metrics, SCORES, baselines, run.training_args.task_metric)}\n")
             rows = zip(sources, references["test"], predictions, strict=True)
             samples = [(source, texts[0], summary) for source, texts, summary in rows][: task.num_samples]
             print(format_table(["source", "reference", "summary"], [list(map(shortened, row)) for row in samples]))

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.data import translation_preprocessor
 from hf_attn.language_codes import has_language_codes, set_languages
-from hf_attn.metrics import bleu, chrf, formality_share
+from hf_attn.metrics import RowStatistics, bleu, bleu_statistics, chrf, formality_share
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -68,6 +68,7 @@ class TranslationArguments(TaskArguments):
 
 ARGUMENTS = (ModelArguments, AdapterArguments, DataArguments, TranslationArguments, RecipeTrainingArguments)
 SCORES = ("bleu", "chrf", "bleu_tok_lc", "formality_share")
+BASELINES = {"copy of the source": "copy_source"}
 SCORE_NOTES = (
     "BLEU is sacreBLEU on cased, detokenised text; `bleu_tok_lc` is tokenised and lower-cased, as many papers report "
     "it; `copy_source` scores the source itself as if it were the translation."
@@ -111,8 +112,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             scores["formality_share"] = formality_share(predictions)["formality_share"]
         return scores
 
+    def statistics(predictions: Sequence[str]) -> RowStatistics:
+        return bleu_statistics(predictions, references["test"])
+
     # Train.
-    stages = Stages(run, model, tokenizer, tokenized, score)
+    stages = Stages(run, model, tokenizer, tokenized, score, statistics=statistics)
     if task.score_before:
         stages.predict("before")
     stages.train()
@@ -128,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             output_dir = run.training_args.output_dir
             write_predictions(output_dir, predictions)
             write_attention(output_dir, model, tokenizer, task.source_prefix + sources["test"][0], predictions[0])
-            print(f"\n{score_table(stages.metrics, SCORES, {'copy of the source': 'copy_source'})}\n")
+            print(f"\n{score_table(stages.metrics, SCORES, BASELINES, run.training_args.task_metric)}\n")
             rows = zip(sources["test"], references["test"], predictions, strict=True)
             print(format_table(["source", "reference", "translation"], list(rows)[: task.num_samples]))
         told = finish_run(

@@ -114,7 +114,9 @@ def add_prefix(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}_{name}": value for name, value in scores.items()}
 
 
-def score_table(metrics: Mapping[str, float], names: Sequence[str], baselines: Mapping[str, str]) -> str:
+def score_table(
+    metrics: Mapping[str, float], names: Sequence[str], baselines: Mapping[str, str], main_score: str = ""
+) -> str:
     """
     Scores of the test set: of the baselines, before training where that was scored, and after.
 
@@ -122,16 +124,29 @@ def score_table(metrics: Mapping[str, float], names: Sequence[str], baselines: M
         metrics: All results of a run.
         names: Scores in the order of the columns; those that were not measured are left out.
         baselines: What to call a baseline, and its name in the results: "copy_source" for `predict_copy_source_bleu`.
+        main_score: The score that has an interval, and p-values of the differences from it, in columns of their own.
     """
     names = [name for name in names if f"predict_{name}" in metrics]
     systems = {label: f"predict_{name}" for label, name in baselines.items()}
     systems |= {"before training": "before", "trained": "predict"}
+    certainty = [f"95% of {main_score}", "p"] if f"predict_{main_score}_lower" in metrics else []
     rows = [
-        [system, *(metrics.get(f"{prefix}_{name}", "") for name in names)]
+        [
+            system,
+            *(metrics.get(f"{prefix}_{name}", "") for name in names),
+            *(_certainty(metrics, prefix, main_score) if certainty else []),
+        ]
         for system, prefix in systems.items()
         if any(f"{prefix}_{name}" in metrics for name in names)
     ]
-    return format_table(["test set", *names], rows)
+    return format_table(["test set", *names, *certainty], rows)
+
+
+def _certainty(metrics: Mapping[str, float], prefix: str, name: str) -> list[str]:
+    """The interval of a score, and the p-value of its distance from the trained model's; each where there is one."""
+    bounds = [metrics[key] for key in (f"{prefix}_{name}_lower", f"{prefix}_{name}_upper") if key in metrics]
+    p_value = metrics.get(f"{prefix}_p_value")
+    return [" to ".join(f"{bound:.2f}" for bound in bounds), "" if p_value is None else f"{p_value:.3f}"]
 
 
 def usage_lines(output_dir: str, base_model: str | None, example: str) -> str:

@@ -11,6 +11,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
 from ..data import source_target_lengths
+from ..metrics import RowStatistics, confidence_interval, paired_bootstrap
 from ..position_limits import source_positions
 from .evaluation import SortedRows
 from .loading import longest_target, set_generation
@@ -106,6 +107,9 @@ class Stages:
         tokenized: The splits after `tokenize_splits`.
         score: Scores from the name of a split and one text a row, in the order of its rows.
         rows: How the scored splits become texts, by split; generated, without it.
+        statistics: Makes the row statistics of the task's main score from texts of the test split. With it that score
+            has a 95% interval, `predict_bleu_lower` and `predict_bleu_upper`, and what it is compared with has the
+            p-value of `paired_bootstrap`, `predict_copy_source_p_value`.
         **trainer_options: Further or other arguments of `RecipeTrainer`.
 
     Attributes:
@@ -121,6 +125,7 @@ class Stages:
         tokenized: Mapping[str, Dataset | IterableDataset],
         score: Callable[[str, Sequence[str]], dict[str, float]],
         rows: Mapping[str, SortedRows] | None = None,
+        statistics: Callable[[Sequence[str]], RowStatistics] | None = None,
         **trainer_options: Any,
     ):
         if rows is None:
@@ -147,6 +152,8 @@ class Stages:
         run.record()
         self._test = rows.get("test")
         self._score = score
+        self._statistics = statistics
+        self._compared: dict[str, RowStatistics] = {}
 
     @property
     def is_main_process(self) -> bool:
@@ -176,10 +183,28 @@ class Stages:
         if self._test is None:
             return []
         texts, speed = self.trainer.predict_texts(self._test, prefix)
-        self.metrics |= speed | add_prefix(prefix, self._score("test", texts))
+        self.metrics |= speed
+        self._score_test(prefix, texts)
+        if self._compared:
+            name, interval = self.run.training_args.task_metric, confidence_interval(self._compared[prefix])
+            self.metrics |= {f"{prefix}_{name}_lower": interval.lower, f"{prefix}_{name}_upper": interval.upper}
+        if prefix == "predict":
+            self._compare("before")
         return texts
 
     def add_baseline(self, name: str, texts: Sequence[str]) -> None:
         """Score texts that no model made of the test split, as `predict_{name}_*`; none are no baseline."""
         if texts:
-            self.metrics |= add_prefix(f"predict_{name}", self._score("test", texts))
+            self._score_test(f"predict_{name}", texts)
+            self._compare(f"predict_{name}")
+
+    def _score_test(self, prefix: str, texts: Sequence[str]) -> None:
+        self.metrics |= add_prefix(prefix, self._score("test", texts))
+        if self._statistics is not None:
+            self._compared[prefix] = self._statistics(texts)
+
+    def _compare(self, prefix: str) -> None:
+        """How likely the distance of what was trained from that is, were they equal."""
+        if "predict" in self._compared and prefix in self._compared:
+            compared = paired_bootstrap(self._compared["predict"], self._compared[prefix])
+            self.metrics[f"{prefix}_p_value"] = compared.p_value

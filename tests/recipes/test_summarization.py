@@ -68,6 +68,8 @@ def test_fresh_weights_from_end_to_end(tmp_path, corpus):
             assert 0 <= results[f"{prefix}_{name}"] <= 100
     # "Bob: soup." is the second turn: it is scored against the better of two references.
     assert results["predict_lead_3_rouge1"] > results["predict_lead_1_rouge1"] > 0
+    assert results["predict_rougeL_lower"] <= results["predict_rougeL"] <= results["predict_rougeL_upper"]
+    assert 0 < results["predict_lead_1_p_value"] <= 1
     assert len((run / "generated_predictions.txt").read_text(encoding="utf-8").splitlines()) == 7
     assert "pipeline_tag: summarization" in (run / "README.md").read_text(encoding="utf-8")
     assert AutoModelForSeq2SeqLM.from_pretrained(run).config.decoder_layer_types == ["ssru"]

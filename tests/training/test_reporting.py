@@ -55,6 +55,18 @@ def test_scores_before_and_after_stand_side_by_side():
     ]
 
 
+def test_scores_have_their_interval_and_the_p_value_of_each_comparison():
+    metrics = {"predict_bleu": 20.0, "predict_bleu_lower": 19.0, "predict_bleu_upper": 21.5}
+    metrics |= {"predict_copy_source_bleu": 1.0, "predict_copy_source_p_value": 0.0009990}
+    table = score_table(metrics, ["bleu"], {"copy of the source": "copy_source"}, "bleu")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert cells[0] == ["test set", "bleu", "95% of bleu", "p"]
+    assert cells[2:] == [
+        ["copy of the source", "1.00", "", "0.001"],
+        ["trained", "20.00", "19.00 to 21.50", ""],
+    ]
+
+
 def test_published_bleu_is_left_out_where_its_tokenizer_is_not_installed(monkeypatch, caplog):
     def without_sacremoses(*arguments, **keywords):
         raise ImportError("`tokenize='moses-de'` needs the package sacremoses")

@@ -5,7 +5,8 @@
     python benchmarks/compare_adapters.py --tasks qamr --variants full lora --table_only
 
 Every run is a recipe's own command in a process of its own; what has finished is not run again, so that the comparison
-can be interrupted. Peak memory is the largest resident set of the processes of a run, evaluation included.
+can be interrupted. Peak memory is the largest resident set of the processes of a run, and CPU minutes are those of all
+of them, start and evaluation included.
 """
 
 import argparse
@@ -26,14 +27,14 @@ from hf_attn.training.reporting import RESULTS_FILE
 
 BASE = "recipes/checkpoints/english_base"
 FOLDER = Path("outputs/compare_adapters")
-MEMORY_FILE = "peak_memory.json"
-HEADER = ["task", "way", "score", "share of full", "trained", "of all", "peak memory", "minutes", "on disk"]
+USAGE_FILE = "usage.json"
+HEADER = ["task", "way", "score", "share of full", "trained", "of all", "peak memory", "CPU minutes", "on disk"]
 
-# Recipe, score, and what its config is changed by for a model of this size.
-TASKS: dict[str, tuple[str, str, list[str]]] = {
-    "scitldr": ("summarization", "rouge1", ["--num_train_epochs=8", "--warmup_steps=100"]),
-    "qamr": ("question_answering", "f1", ["--num_train_epochs=3"]),
-    "tweetqa": ("question_answering", "rougeL", ["--num_train_epochs=6"]),
+# Recipe and score. The configs fine-tune the base whole.
+TASKS = {
+    "scitldr": ("summarization", "rouge1"),
+    "qamr": ("question_answering", "f1"),
+    "tweetqa": ("question_answering", "rougeL"),
 }
 
 _LORA = ["--model_name_or_path={base}", "--learning_rate=3e-3", "--lora", "--lora_r=8", "--lora_alpha=16"]
@@ -43,10 +44,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         "from scratch",
         ["--model_config={base}/config.json", "--tokenizer_name={base}", "--config_overrides=dropout=0.2"],
     ),
-    "full": (
-        "full fine-tuning",
-        ["--model_name_or_path={base}", "--learning_rate=5e-4", "--config_overrides=dropout=0.1"],
-    ),
+    "full": ("full fine-tuning", ["--model_name_or_path={base}"]),
     "lora_attention": ("LoRA, attention alone", [*_LORA, *_ATTENTION]),
     "lora": ("LoRA, recurrences too", _LORA),
     "lora_all": ("LoRA, all linear layers", [*_LORA, "--lora_r=4", "--lora_target_modules", "all-linear"]),
@@ -57,22 +55,22 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 
 def command(task: str, variant: str, base: str) -> list[str]:
     """The command line of a run, without what starts Python."""
-    recipe, _, options = TASKS[task]
+    recipe, _ = TASKS[task]
     own = [option.format(base=base) for option in VARIANTS[variant][1]]
     return [
         "launch", "--num_processes=1", f"recipes/{recipe}.py", f"--config=recipes/configs/{task}.yaml",
-        f"--output_dir={FOLDER / task / variant}", *options, *own,
+        f"--output_dir={FOLDER / task / variant}", *own,
     ]  # fmt: skip
 
 
 def run(task: str, variant: str, base: str) -> None:
-    """Train and score, unless that has been done, and record the peak memory in KiB.
+    """Train and score, unless that has been done, and record the peak memory in KiB and the CPU seconds.
 
     Raises:
         RuntimeError: The command failed; the end of its log says why.
     """
     folder = FOLDER / task / variant
-    if (folder / MEMORY_FILE).is_file():
+    if (folder / USAGE_FILE).is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
     arguments = command(task, variant, base)
@@ -85,7 +83,8 @@ def run(task: str, variant: str, base: str) -> None:
         _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise RuntimeError(f"`accelerate {shlex.join(arguments)}` failed: see the end of {log}.")
-    (folder / MEMORY_FILE).write_text(json.dumps({"ru_maxrss": usage.ru_maxrss}), encoding="utf-8")
+    used = {"ru_maxrss": usage.ru_maxrss, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+    (folder / USAGE_FILE).write_text(json.dumps(used), encoding="utf-8")
 
 
 def num_stored(file: Path) -> int:
@@ -107,14 +106,15 @@ def measured(task: str, variant: str, base: str) -> dict[str, Any]:
     is_adapter = (folder / "adapter_model.safetensors").is_file()
     weights = folder / ("adapter_model.safetensors" if is_adapter else "model.safetensors")
     trained = num_stored(weights)
+    used = json.loads((folder / USAGE_FILE).read_text(encoding="utf-8"))
     return {
         "task": task,
         "variant": variant,
         "score": results[f"predict_{TASKS[task][1]}"],
         "trained": trained,
         "all": num_stored(Path(base) / "model.safetensors") + trained if is_adapter else trained,
-        "peak_memory_mib": json.loads((folder / MEMORY_FILE).read_text(encoding="utf-8"))["ru_maxrss"] / 1024,
-        "minutes": results["train_runtime"] / 60,
+        "peak_memory_mib": used["ru_maxrss"] / 1024,
+        "cpu_minutes": used["cpu_seconds"] / 60,
         "megabytes": weights.stat().st_size / 1e6,
         "command": f"accelerate {shlex.join(command(task, variant, base))}",
     }
@@ -132,7 +132,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['trained']:,}",
             f"{row['trained'] / row['all']:.2%}",
             f"{row['peak_memory_mib']:,.0f} MiB",
-            f"{row['minutes']:.1f}",
+            f"{row['cpu_minutes']:.1f}",
             f"{row['megabytes']:.2f} MB",
         ]
         for row in rows
@@ -156,7 +156,7 @@ def main() -> None:
         for variant in arguments.variants:
             if not arguments.table_only:
                 run(task, variant, arguments.base)
-            if (FOLDER / task / variant / MEMORY_FILE).is_file():
+            if (FOLDER / task / variant / USAGE_FILE).is_file():
                 rows.append(measured(task, variant, arguments.base))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -22,6 +22,7 @@ FINGERPRINT_ATTRIBUTE = "base_fingerprint"
 MERGED_FOLDER = "merged"
 ALL_LINEAR = "all-linear"
 SPAN_HEAD = "qa_outputs"
+OUTPUT_PROJECTION = "lm_head"
 
 
 class LoraArguments(Protocol):
@@ -46,13 +47,15 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
         revision: Of the base on the Hub; the adapter's config names it, and with it the base is loaded again.
 
     Raises:
-        ValueError: A target is a tied embedding, or matches no linear layer.
+        ValueError: A target is a tied embedding, or matches no linear layer; or a layer in 4 bits has a width that a
+            CPU's kernel has no blocks for.
     """
     named = arguments.lora_target_modules
     lora_targets: list[str] | str | None = ALL_LINEAR if named == [ALL_LINEAR] else named
     check_targets(model, lora_targets)
     fingerprint = base_fingerprint(model)
     if arguments.load_in_4bit:
+        check_four_bit_widths(model)
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM if model.can_generate() else TaskType.QUESTION_ANS,
@@ -110,10 +113,29 @@ def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) 
             )
 
 
+def check_four_bit_widths(model: PreTrainedModel) -> None:
+    """
+    Refuse 4-bit layers that bitsandbytes cannot multiply by on a CPU; it would find out in the middle of a run.
+
+    Raises:
+        ValueError: The inputs of a layer are no multiple of 64, or its outputs of 32.
+    """
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if getattr(weight, "quant_state", None) is None or weight.device.type != "cpu":
+            continue
+        if module.in_features % 64 or module.out_features % 32:
+            raise ValueError(
+                "`load_in_4bit` on a CPU needs layers whose inputs are a multiple of 64 and outputs of 32, got "
+                f"{module.in_features} and {module.out_features} in `{name}`. Fine-tune without `load_in_4bit`, or "
+                "on a GPU."
+            )
+
+
 def linear_names(model: nn.Module) -> list[str]:
     """Last parts of the names of a model's linear layers, without the output projection, sorted."""
     names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return sorted(names - {"lm_head"})
+    return sorted(names - {OUTPUT_PROJECTION})
 
 
 def tied_names(model: PreTrainedModel) -> set[str]:
@@ -127,7 +149,7 @@ def tied_names(model: PreTrainedModel) -> set[str]:
 
 def four_bit_config() -> BitsAndBytesConfig:
     """
-    4-bit NormalFloat with double quantisation (Dettmers et al. 2023).
+    4-bit NormalFloat with double quantisation (Dettmers et al. 2023), the output projection and a span head excepted.
 
     Raises:
         ImportError: bitsandbytes is not installed.
@@ -139,6 +161,8 @@ def four_bit_config() -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
+        # A span head is trained whole, which four bits cannot be.
+        llm_int8_skip_modules=[OUTPUT_PROJECTION, SPAN_HEAD],
     )
 
 

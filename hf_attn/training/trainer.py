@@ -18,7 +18,7 @@ from .arguments import RecipeTrainingArguments
 from .averaging import average_checkpoints, load_weights
 from .evaluation import OrderedEvaluationTrainer, SortedRows
 from .finite import FiniteTrainer
-from .hardware import keep_freed_memory, keep_kernels
+from .hardware import TrimHeapCallback, keep_freed_memory, keep_kernels
 from .hub import HubTrainer
 from .resuming import ResumingTrainer
 
@@ -47,7 +47,8 @@ class RecipeTrainer(ResumingTrainer, FiniteTrainer, HubTrainer, OrderedEvaluatio
         if self.args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
         if self.args.device.type == "cpu":
-            keep_freed_memory()
+            if keep_freed_memory():
+                self.add_callback(TrimHeapCallback())
             keep_kernels()
         self._useful_tokens: torch.Tensor | int = 0
         self._evaluation_seconds = 0.0

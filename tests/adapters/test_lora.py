@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
+from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
 
 from hf_attn import HfAttnForConditionalGeneration
 from hf_attn.adapters import (
@@ -141,6 +141,40 @@ def test_fingerprint_is_the_same_in_any_precision():
     model = tiny_model()
     expected = base_fingerprint(model)
     assert json.loads(json.dumps(expected)) == base_fingerprint(model.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("auto_class", [AutoModelForSeq2SeqLM, AutoModelForQuestionAnswering])
+@pytest.mark.parametrize("use_dora", [False, True])
+def test_four_bits_train_and_load_again(tmp_path, auto_class, use_dora):
+    # A GRU reads in two directions of half the width each.
+    widths = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 128)
+    tiny_model(tiny_config(**MIXED, **widths)).save_pretrained(tmp_path / "base")
+    base = auto_class.from_pretrained(tmp_path / "base", quantization_config=four_bit_config())
+    model = add_lora(base, arguments(load_in_4bit=True, use_dora=use_dora))
+    if auto_class is AutoModelForSeq2SeqLM:
+        inputs = batch()
+    else:
+        inputs = {"input_ids": batch()["input_ids"], "start_positions": torch.ones(2, dtype=torch.long)}
+        inputs["end_positions"] = inputs["start_positions"] + 1
+    model(**inputs).loss.backward()
+    trained = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert any("lora_B" in name for name in trained)
+    assert any("qa_outputs" in name for name in trained) == (auto_class is AutoModelForQuestionAnswering)
+    assert all(torch.isfinite(gradient).all() for gradient in trained.values())
+    model = perturbed(model)
+    model.save_pretrained(tmp_path / "adapter")
+    again = PeftModel.from_pretrained(
+        auto_class.from_pretrained(tmp_path / "base", quantization_config=four_bit_config()), tmp_path / "adapter"
+    ).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(again(**inputs).loss, model(**inputs).loss)
+
+
+def test_four_bits_refuse_widths_that_the_kernel_has_no_blocks_for(tmp_path):
+    tiny_model(tiny_config(**MIXED)).save_pretrained(tmp_path)
+    base = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, quantization_config=four_bit_config())
+    with pytest.raises(ValueError, match="`load_in_4bit` on a CPU needs layers whose inputs are a multiple of 64"):
+        add_lora(base, arguments(load_in_4bit=True))
 
 
 def test_four_bits_need_bitsandbytes(monkeypatch):

@@ -55,7 +55,8 @@ def choose_attention(attn_implementation: str | None, use_cpu: bool) -> str | No
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BELOW_BYTES = 1 << 30
 
-_KEPT_KERNELS = 20000
+# A kernel takes some 300 KiB.
+_KEPT_KERNELS = 4096
 
 
 def keep_freed_memory() -> bool:
@@ -78,8 +79,8 @@ class TrimHeapCallback(TrainerCallback):
     """
     Gives kept memory back whenever the process has outgrown, by half and by 512 MiB more, what it last needed.
 
-    What `keep_freed_memory` keeps falls into pieces between batches of many shapes: a model of 4 million parameters
-    would come to hold ten gigabytes within minutes.
+    What `keep_freed_memory` keeps falls into pieces between batches of many shapes, and a process would hold several
+    times what it needs.
     """
 
     def __init__(self):
@@ -102,6 +103,7 @@ def keep_kernels() -> None:
     Let oneDNN keep the kernels that it makes for each shape of a matrix product, where the user did not say how many.
 
     Batches by a token budget have hundreds of shapes, each with some twenty products; of oneDNN's default of 1024
-    kernels every one would be gone when its shape comes again. Has no effect after the first product on CPU.
+    kernels every one would be gone when its shape comes again. More would hold gigabytes where the shapes are too many
+    to come again in time. Has no effect after the first product on CPU.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))

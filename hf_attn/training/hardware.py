@@ -55,9 +55,6 @@ def choose_attention(attn_implementation: str | None, use_cpu: bool) -> str | No
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEEP_BELOW_BYTES = 1 << 30
 
-# A kernel takes some 300 KiB.
-_KEPT_KERNELS = 4096
-
 
 def keep_freed_memory() -> bool:
     """
@@ -77,33 +74,25 @@ def keep_freed_memory() -> bool:
 
 class TrimHeapCallback(TrainerCallback):
     """
-    Gives kept memory back whenever the process has outgrown, by half and by 512 MiB more, what it last needed.
+    Gives kept memory back whenever the process holds twice what it held after the step that followed the last time.
 
-    What `keep_freed_memory` keeps falls into pieces between batches of many shapes, and a process would hold several
-    times what it needs.
+    What `keep_freed_memory` keeps falls into pieces between batches of many shapes, and a process would come to hold
+    several times what a step needs.
     """
 
     def __init__(self):
-        self._limit = 0
+        self._needed = 0
 
     def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
         """Look, and trim."""
-        if resident_bytes() > self._limit:
+        held = resident_bytes()
+        if self._needed == 0:
+            self._needed = held
+        elif held > 2 * self._needed:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
-            self._limit = resident_bytes() * 3 // 2 + (512 << 20)
+            self._needed = 0
 
 
 def resident_bytes() -> int:
     """Memory of this process that is in use, on Linux."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def keep_kernels() -> None:
-    """
-    Let oneDNN keep the kernels that it makes for each shape of a matrix product, where the user did not say how many.
-
-    Batches by a token budget have hundreds of shapes, each with some twenty products; of oneDNN's default of 1024
-    kernels every one would be gone when its shape comes again. More would hold gigabytes where the shapes are too many
-    to come again in time. Has no effect after the first product on CPU.
-    """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))

@@ -18,7 +18,7 @@ from .arguments import RecipeTrainingArguments
 from .averaging import average_checkpoints, load_weights
 from .evaluation import OrderedEvaluationTrainer, SortedRows
 from .finite import FiniteTrainer
-from .hardware import TrimHeapCallback, keep_freed_memory, keep_kernels
+from .hardware import TrimHeapCallback, keep_freed_memory
 from .hub import HubTrainer
 from .resuming import ResumingTrainer
 
@@ -46,10 +46,8 @@ class RecipeTrainer(ResumingTrainer, FiniteTrainer, HubTrainer, OrderedEvaluatio
         super().__init__(*arguments, **keywords)
         if self.args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
-        if self.args.device.type == "cpu":
-            if keep_freed_memory():
-                self.add_callback(TrimHeapCallback())
-            keep_kernels()
+        if self.args.device.type == "cpu" and keep_freed_memory():
+            self.add_callback(TrimHeapCallback())
         self._useful_tokens: torch.Tensor | int = 0
         self._evaluation_seconds = 0.0
         own_model = unwrap_peft_model(self.accelerator.unwrap_model(self.model))

@@ -7,9 +7,9 @@ Takes the first sections of stories of FairytaleQA that its questions are about,
 """
 
 import argparse
-import gzip
-import json
 from pathlib import Path
+
+from splits import read_split, write_split
 
 
 OUTPUT = Path(__file__).parent / "fairytales"
@@ -21,19 +21,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder with {train,validation}.jsonl.gz of FairytaleQA")
     source = parser.parse_args().source
-    OUTPUT.mkdir(parents=True, exist_ok=True)
     for name, num_sections in NUM_SECTIONS.items():
         titles: dict[str, str] = {}
-        with gzip.open(source / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-            for row in map(json.loads, lines):
-                titles.setdefault(row["context"], row["title"])
+        for row in read_split(source / f"{name}.jsonl.gz"):
+            titles.setdefault(row["context"], row["title"])
         sections = list(titles.items())[:num_sections]
-        text = "".join(
-            json.dumps({"title": title, "text": section}, ensure_ascii=False) + "\n" for section, title in sections
-        )
-        # No file name and no time in the header: the bytes depend on the rows alone.
-        (OUTPUT / f"{name}.jsonl.gz").write_bytes(gzip.compress(text.encode("utf-8"), compresslevel=9, mtime=0))
-        print(f"{name}: {len(sections)} sections")
+        write_split(OUTPUT, name, [{"title": title, "text": section} for section, title in sections])
 
 
 if __name__ == "__main__":

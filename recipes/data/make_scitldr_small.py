@@ -7,9 +7,10 @@ Train: the first rows of the train split. Validation and test: the first rows of
 """
 
 import argparse
-import gzip
 from itertools import islice
 from pathlib import Path
+
+from splits import read_split, write_split
 
 
 OUTPUT = Path(__file__).parent / "scitldr_a_small"
@@ -22,13 +23,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder with {train,validation}.jsonl.gz of SciTLDR-A")
     source = parser.parse_args().source
-    OUTPUT.mkdir(parents=True, exist_ok=True)
     for name, (split, first, num_rows) in SLICES.items():
-        with gzip.open(source / f"{split}.jsonl.gz", "rb") as lines:
-            content = b"".join(islice(lines, first, first + num_rows))
-        # No file name and no time in the header: the bytes depend on the rows alone.
-        (OUTPUT / f"{name}.jsonl.gz").write_bytes(gzip.compress(content, compresslevel=9, mtime=0))
-        print(f"{name}: {num_rows} rows")
+        write_split(OUTPUT, name, islice(read_split(source / f"{split}.jsonl.gz"), first, first + num_rows))
 
 
 if __name__ == "__main__":

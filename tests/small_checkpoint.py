@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+import pytest
 from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
@@ -43,3 +44,18 @@ def save_adapter(folder: Path, checkpoint: Path) -> Path:
     adapted.save_pretrained(folder)
     finish_adapter(adapted, tokenizer, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return small_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory, checkpoint) -> Path:
+    return save_adapter(tmp_path_factory.mktemp("adapter"), checkpoint)

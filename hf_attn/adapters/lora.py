@@ -122,7 +122,7 @@ def check_four_bit_widths(model: PreTrainedModel) -> None:
     """
     for name, module in model.named_modules():
         weight = getattr(module, "weight", None)
-        if getattr(weight, "quant_state", None) is None or weight.device.type != "cpu":
+        if weight is None or weight.device.type != "cpu" or getattr(weight, "quant_state", None) is None:
             continue
         if module.in_features % 64 or module.out_features % 32:
             raise ValueError(

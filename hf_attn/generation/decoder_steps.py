@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -30,7 +31,8 @@ from ..modeling_hf_attn import HfAttnForConditionalGeneration
 from ..modeling_layers import FeedForward, HfAttnLayer
 from ..modeling_positions import NoPositions, rotate
 from ..modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
-from .packed_linear import Int8Linear, PackedLinear
+from .int8_linear import Int8Linear
+from .packed_linear import PackedLinear
 
 
 # Positions whose embeddings, rotations or keys are made room for at a time.
@@ -531,6 +533,12 @@ class DecoderSteps:
             )
             logits = mixture_log_probabilities(logits.view(shape), copied).flatten(0, 1)
         return logits.float()
+
+    def best(self, hidden_states: torch.Tensor, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The `number` likeliest next tokens, the likeliest first: log-probabilities and tokens, (rows, number)."""
+        logits = self.logits(hidden_states)
+        top, tokens = logits.topk(min(number, logits.shape[-1]), dim=-1)
+        return (top - logits.logsumexp(dim=-1, keepdim=True)).cpu().numpy(), tokens.cpu().numpy()
 
     def reorder(self, rows: torch.Tensor) -> None:
         """Row r goes on from what row `rows[r]`, of the same sentence, has read; int64 (rows,)."""

@@ -18,6 +18,7 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..modeling_hf_attn import HfAttnForConditionalGeneration
+from .compiled_steps import CompiledSteps, compiled_steps
 from .decoder_steps import DecoderSteps, Sources
 
 
@@ -63,7 +64,8 @@ def fast_generate(
     sources = _sources(model, model_inputs, num_beams)
     search = _beam_search if num_beams > 1 else _greedy_search
     with torch.inference_mode():
-        return search(DecoderSteps(model, sources), input_ids, logits_processor, stopping_criteria, generation_config)
+        decoder = compiled_steps(model, sources) or DecoderSteps(model, sources)
+        return search(decoder, input_ids, logits_processor, stopping_criteria, generation_config)
 
 
 def _check(model: Any, generation_config: GenerationConfig, model_inputs: dict[str, Any]) -> None:
@@ -141,7 +143,7 @@ def _end_token_ids(stopping_criteria: Iterable[Any]) -> list[int]:
     ]
 
 
-def _read_prompt(decoder: DecoderSteps, prompt: torch.Tensor) -> torch.Tensor:
+def _read_prompt(decoder: DecoderSteps | CompiledSteps, prompt: torch.Tensor) -> torch.Tensor:
     """What leaves the decoder at the last token of the prompt (rows, prompt_length)."""
     for token_ids in prompt.unbind(1)[:-1]:
         decoder.read(token_ids)
@@ -149,7 +151,7 @@ def _read_prompt(decoder: DecoderSteps, prompt: torch.Tensor) -> torch.Tensor:
 
 
 def _greedy_search(
-    decoder: DecoderSteps,
+    decoder: DecoderSteps | CompiledSteps,
     prompt: torch.Tensor,
     logits_processor: Any,
     stopping_criteria: StoppingCriteriaList,
@@ -162,6 +164,9 @@ def _greedy_search(
     sequences = prompt.new_full((len(prompt), config.max_length), padding)
     length = prompt.shape[1]
     sequences[:, :length] = prompt
+    if drops_ended and length < config.max_length and isinstance(decoder, CompiledSteps):
+        length = decoder.search(sequences, length, end_token_ids)
+        return _greedy_output(sequences[:, :length], config, [], [])
     all_scores: list[torch.Tensor] = []
     all_logits: list[torch.Tensor] = []
 
@@ -205,7 +210,12 @@ def _greedy_search(
             alive = np.ones(num_alive, dtype=bool)
         hidden_states = decoder.read(token_ids)
 
-    sequences = sequences[:, :length]
+    return _greedy_output(sequences[:, :length], config, all_scores, all_logits)
+
+
+def _greedy_output(
+    sequences: torch.Tensor, config: Any, all_scores: list[torch.Tensor], all_logits: list[torch.Tensor]
+) -> torch.Tensor | GenerateEncoderDecoderOutput:
     if not config.return_dict_in_generate:
         return sequences
     return GenerateEncoderDecoderOutput(
@@ -216,7 +226,7 @@ def _greedy_search(
 
 
 def _beam_search(
-    decoder: DecoderSteps,
+    decoder: DecoderSteps | CompiledSteps,
     prompt: torch.Tensor,
     logits_processor: Any,
     stopping_criteria: StoppingCriteriaList,
@@ -230,17 +240,17 @@ def _beam_search(
     all_logits: list[torch.Tensor] = []
     hidden_states = _read_prompt(decoder, prompt)
     while True:
-        logits = decoder.logits(hidden_states)
         if logits_processor or keeps_scores:
+            logits = decoder.logits(hidden_states)
             log_probs = nn.functional.log_softmax(logits, dim=-1)
             log_probs = logits_processor(torch.from_numpy(beams.hypotheses()).to(device), log_probs)
             all_scores.append(log_probs.clone())
             all_logits.append(logits)
-            top, tokens = log_probs.topk(min(beams.num_candidates, log_probs.shape[-1]), dim=-1)
+            best = log_probs.topk(min(beams.num_candidates, log_probs.shape[-1]), dim=-1)
+            top, tokens = best.values.cpu().numpy(), best.indices.cpu().numpy()
         else:
-            top, tokens = logits.topk(min(beams.num_candidates, logits.shape[-1]), dim=-1)
-            top = top - logits.logsumexp(dim=-1, keepdim=True)
-        ended = beams.extend(top.cpu().numpy(), tokens.cpu().numpy())
+            top, tokens = decoder.best(hidden_states, beams.num_candidates)
+        ended = beams.extend(top, tokens)
         if not drops_ended:
             scores_so_far = tuple(all_scores) if config.output_scores and keeps_scores else None
             candidates = torch.from_numpy(beams.candidates()).to(device)

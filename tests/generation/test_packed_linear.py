@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from hf_attn.generation import fast_generate, int8_kernel, load_for_inference, pack_linears
-from hf_attn.generation.int8_kernel import int8_linear
+from hf_attn.generation.int8_kernel import native_library
 from hf_attn.generation.packed_linear import Int8Linear, PackedLinear
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
@@ -54,7 +54,7 @@ def test_int8_rows_do_not_know_of_each_other_and_zeros_are_fine():
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(5, 3), (16, 16), (24, 100), (130, 64), (256, 129)])
 def test_the_compiled_kernel_gives_the_same_bits(inputs, outputs):
-    if int8_linear() is None:
+    if native_library() is None:
         pytest.skip("needs AVX-512 VNNI and a C compiler")
     torch.manual_seed(0)
     packed = Int8Linear(nn.Linear(inputs, outputs))
@@ -70,14 +70,14 @@ def test_the_compiled_kernel_gives_the_same_bits(inputs, outputs):
 
 
 def test_without_a_compiler_it_is_slower(monkeypatch, tmp_path):
-    if int8_linear() is None:
+    if native_library() is None:
         pytest.skip("needs AVX-512 VNNI and a C compiler")
     monkeypatch.setattr(int8_kernel, "HF_HOME", str(tmp_path))
     monkeypatch.setattr(int8_kernel.shutil, "which", lambda name: None)
     with monkeypatch.context() as context:
         context.setattr(int8_kernel.logger, "warning", lambda message: messages.append(message))
         messages: list[str] = []
-        assert int8_kernel.int8_linear.__wrapped__() is None
+        assert int8_kernel.native_library.__wrapped__() is None
     assert "for want of a C compiler (`cc`) that works: there is none on the path" in messages[0]
 
 

@@ -1,0 +1,281 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+"""Stacks of eight-bit layers as the compiled code in `native/` reads them: structures that point to their weights.
+
+What the code computes is said here, in one place: `compiled_encoder` and `compiled_decoder` give `None` for a model
+with any part that it does not know, and that model goes on as it does without.
+"""
+
+import ctypes
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+from ..modeling_attention import Attention, DotAttention, GeneralAttention
+from ..modeling_hf_attn import HfAttnForConditionalGeneration, HfAttnStack
+from ..modeling_layers import FeedForward, HfAttnLayer
+from ..modeling_positions import (
+    AlibiPositions,
+    LearnedPositions,
+    NoPositions,
+    RelativeBias,
+    RotaryPositions,
+    SinusoidalPositions,
+)
+from ..modeling_recurrent import SSRUMixer
+from .int8_kernel import LinearStructure, native_library
+from .int8_linear import Int8Linear
+
+
+# As in `native/layers.h`.
+FINE, NO_MEMORY, REFUSED = range(3)
+_NORMS: dict[type, int] = {nn.LayerNorm: 1, nn.RMSNorm: 2}
+_ACTIVATIONS: dict[str, int] = {
+    "relu": 0, "gelu": 1, "gelu_new": 2, "gelu_pytorch_tanh": 2, "silu": 3, "swish": 3, "tanh": 4,
+}  # fmt: skip
+_ACTIVATIONS_BY_CLASS = {type(ACT2FN[name]): number for name, number in _ACTIVATIONS.items()}
+_SOURCE_ATTENTIONS = (Attention, GeneralAttention, DotAttention)
+# Where position schemes keep the embeddings that they add, if they do.
+_POSITION_TABLES: dict[type, str | None] = {
+    NoPositions: None,
+    RotaryPositions: None,
+    RelativeBias: None,
+    AlibiPositions: None,
+    SinusoidalPositions: "table",
+    LearnedPositions: "weight",
+}
+# Places of a position table that is made anew.
+_FIRST_LENGTH = 64
+
+
+def _structure(name: str, **fields: Any) -> type[ctypes.Structure]:
+    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+def _fields(kind: type, *names: str) -> dict[str, type]:
+    return dict.fromkeys(names, kind)
+
+
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_long
+# trf: the structures of `native/layers.h`, field by field.
+Norm: Any = _structure("Norm", kind=_NUMBER, scale=_POINTER, shift=_POINTER, epsilon=ctypes.c_double)
+AttentionStructure: Any = _structure(
+    "Attention",
+    **_fields(LinearStructure, "query", "key", "value", "out"),
+    **_fields(_NUMBER, "num_heads", "num_key_value_heads", "head_dim"),
+    scaling=ctypes.c_double,
+)
+LayerStructure: Any = _structure(
+    "Layer",
+    ssru=LinearStructure,
+    **_fields(AttentionStructure, "attention", "source"),
+    **_fields(LinearStructure, "first", "gate", "second"),
+    activation=_NUMBER,
+    **_fields(Norm, "mixer_norm", "source_norm", "final_norm"),
+)
+StackStructure: Any = _structure(
+    "Stack",
+    **_fields(_NUMBER, "d_model", "num_layers", "norm_first", "num_tokens", "num_positions"),
+    **_fields(_POINTER, "layers", "embeddings", "position_embeddings"),
+    embed_scale=ctypes.c_double,
+    **_fields(Norm, "embedding_norm", "final_norm"),
+    output=LinearStructure,
+)
+TablesStructure: Any = _structure(
+    "Tables", **_fields(_NUMBER, "length", "bias_width"), **_fields(_POINTER, "cosines", "sines", "bias")
+)
+
+
+class NotCompiledError(Exception):
+    """A part of a model that the compiled code does not know."""
+
+
+def _is_heard(module: Any) -> bool:
+    """Whether something is told when the module is called, or called in its place."""
+    if module is None:
+        return False
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+class CompiledStack:
+    """
+    One stack of a model for the compiled code.
+
+    Args:
+        stack: Its encoder or decoder.
+        model: The model, of which the compiled decoder has the output projection; `None` for an encoder.
+
+    Raises:
+        NotCompiledError: It has a part that is not known.
+    """
+
+    def __init__(self, stack: HfAttnStack, model: HfAttnForConditionalGeneration | None = None):
+        # What was found where. A module is held by what holds it: the stack must be free to go.
+        self._modules: list[tuple[dict, str, Any]] = []
+        self._tensors: list[tuple[dict, str, torch.Tensor, int]] = []
+        self._tables: dict[int, tuple[Any, list[torch.Tensor]]] = {}
+        self.positions: Any = stack.positions
+        self.is_bidirectional = stack.stack == "encoder"
+        layers: Any = stack.layers
+        self._layers = (LayerStructure * len(layers))()
+        self.d_model, self.num_heads = stack.config.d_model, 1
+        self.structure = StackStructure(
+            d_model=self.d_model,
+            num_layers=len(layers),
+            layers=ctypes.addressof(self._layers),
+            embed_scale=stack.embed_scale,
+            norm_first=stack.config.norm_position == "pre",
+        )
+        if model is not None:
+            self.structure.output = self._linear(model, "lm_head")
+            if model.copy_head is not None:
+                raise NotCompiledError("copy_head")
+        for index, layer in enumerate(layers):
+            self._module(layers, str(index))
+            self._fill(self._layers[index], layer)
+        embedding = self._module(stack, "embed_tokens", nn.Embedding)
+        self.structure.embeddings = self._tensor(embedding, "weight", self.d_model)
+        self.structure.num_tokens = embedding.num_embeddings
+        self._add_positions(stack)
+        self.structure.embedding_norm = self._norm(stack, "layernorm_embedding")
+        self.structure.final_norm = self._norm(stack, "layer_norm")
+
+    def is_current(self) -> bool:
+        """Whether all parts are where they were, and nothing listens to them."""
+        if any(held.get(name) is not module or _is_heard(module) for held, name, module in self._modules):
+            return False
+        return all(held.get(name) is tensor and tensor.data_ptr() == at for held, name, tensor, at in self._tensors)
+
+    def tables(self, length: int) -> Any:
+        """What positions do inside attention, for at least `length` places of a sequence."""
+        known = [size for size in self._tables if size >= length]
+        if known:
+            return self._tables[min(known)][0]
+        length = max(length, _FIRST_LENGTH, 2 * max(self._tables, default=0))
+        tables = TablesStructure(length=length)
+        tensors = list(self.positions.rotations(torch.arange(length)[None]) or ())
+        if tensors:
+            tables.cosines, tables.sines = (tensor.data_ptr() for tensor in tensors)
+        bias = self.positions.score_bias(torch.arange(1 - length, length if self.is_bidirectional else 1))
+        if bias is not None:
+            tensors.append(bias.float().contiguous())
+            tables.bias, tables.bias_width = tensors[-1].data_ptr(), bias.shape[1]
+        if next(self.positions.parameters(), None) is None:
+            self._tables[length] = tables, tensors
+        # The structure keeps alive what it points to.
+        tables.tensors = tensors
+        return tables
+
+    def _module(self, parent: nn.Module, name: str, *classes: type) -> Any:
+        """The module of that name, of one of these classes if there are any; `None` where there is none."""
+        module: Any = parent._modules.get(name)
+        self._modules.append((parent._modules, name, module))
+        if module is not None:
+            if classes and type(module) not in classes:
+                raise NotCompiledError(type(module).__name__)
+            if _is_heard(module):
+                raise NotCompiledError(f"hooks of {name}")
+        return module
+
+    def _tensor(self, module: nn.Module, name: str, width: int) -> int:
+        """Where the numbers of a parameter or buffer begin, whose rows have `width` of them."""
+        held: Any = module._parameters if name in module._parameters else module._buffers
+        tensor = held[name]
+        if tensor.dtype != torch.float32 or not tensor.is_contiguous() or tensor.device.type != "cpu":
+            raise NotCompiledError(f"{name} of {tensor.dtype} on {tensor.device}")
+        if tensor.shape[-1] != width:
+            raise NotCompiledError(f"{name} of shape {tuple(tensor.shape)}")
+        self._tensors.append((held, name, tensor, tensor.data_ptr()))
+        return tensor.data_ptr()
+
+    def _linear(self, parent: nn.Module, name: str) -> LinearStructure:
+        linear = self._module(parent, name, Int8Linear)
+        if linear is None:
+            return LinearStructure()
+        weights = linear.kernel_weights
+        if weights is None or weights.weight.device.type != "cpu" or weights.scale.dtype != torch.float32:
+            raise NotCompiledError("weights on another device")
+        self._tensors.append((weights._buffers, "weight", weights.weight, weights.weight.data_ptr()))
+        return weights.structure()
+
+    def _norm(self, parent: nn.Module, name: str) -> Any:
+        norm = self._module(parent, name, *_NORMS)
+        if norm is None:
+            return Norm()
+        shift = None
+        if getattr(norm, "bias", None) is not None:
+            shift = self._tensor(norm, "bias", self.d_model)
+        epsilon = torch.finfo(torch.float32).eps if norm.eps is None else norm.eps
+        return Norm(_NORMS[type(norm)], self._tensor(norm, "weight", self.d_model), shift, epsilon)
+
+    def _attention(self, attention: Attention) -> Any:
+        names = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "out_proj"}
+        return AttentionStructure(
+            **{field: self._linear(attention, name) for field, name in names.items()},
+            num_heads=attention.num_heads,
+            num_key_value_heads=attention.num_key_value_heads,
+            head_dim=attention.head_dim,
+            scaling=attention.scaling,
+        )
+
+    def _fill(self, structure: Any, layer: HfAttnLayer) -> None:
+        """Describes a layer."""
+        mixer = self._module(layer, "mixer", Attention, SSRUMixer)
+        if type(mixer) is Attention:
+            structure.attention = self._attention(mixer)
+            self.num_heads = mixer.num_heads
+        elif self.is_bidirectional:
+            raise NotCompiledError("SSRU of an encoder")
+        else:
+            structure.ssru = self._linear(mixer, "in_proj")
+        structure.mixer_norm = self._norm(layer, "mixer_layer_norm")
+        if not self.is_bidirectional:
+            if layer.returns_source_weights:
+                raise NotCompiledError("weights over the source")
+            structure.source = self._attention(self._module(layer, "encoder_attn", *_SOURCE_ATTENTIONS))
+            structure.source_norm = self._norm(layer, "encoder_attn_layer_norm")
+        feed_forward = self._module(layer, "feed_forward", FeedForward)
+        if feed_forward is not None:
+            structure.first, structure.gate, structure.second = (
+                self._linear(feed_forward, name) for name in ("fc1", "gate", "fc2")
+            )
+            activation = self._module(feed_forward, "activation", *_ACTIVATIONS_BY_CLASS)
+            structure.activation = _ACTIVATIONS_BY_CLASS[type(activation)]
+            structure.final_norm = self._norm(layer, "final_layer_norm")
+
+    def _add_positions(self, stack: HfAttnStack) -> None:
+        positions = self._module(stack, "positions", *_POSITION_TABLES)
+        name = _POSITION_TABLES[type(positions)]
+        if name is not None:
+            holder = positions if name == "table" else self._module(positions, "embedding", nn.Embedding)
+            self.structure.position_embeddings = self._tensor(holder, name, self.d_model)
+            self.structure.num_positions = positions.max_positions
+
+
+_STACKS: WeakKeyDictionary[nn.Module, CompiledStack] = WeakKeyDictionary()
+
+
+def _known(owner: nn.Module, stack: HfAttnStack, model: HfAttnForConditionalGeneration | None) -> CompiledStack | None:
+    known = _STACKS.get(owner)
+    if known is not None and known.is_current():
+        return known
+    _STACKS.pop(owner, None)
+    if native_library() is None:
+        return None
+    try:
+        _STACKS[owner] = CompiledStack(stack, model)
+    except NotCompiledError:
+        return None
+    return _STACKS[owner]
+
+
+def compiled_encoder(encoder: HfAttnStack) -> CompiledStack | None:
+    """What the compiled code needs of an encoder; `None`: it cannot compute it."""
+    return _known(encoder, encoder, None)
+
+
+def compiled_decoder(model: HfAttnForConditionalGeneration) -> CompiledStack | None:
+    """What the compiled code needs of a decoder and its output projection; `None`: it cannot compute them."""
+    return _known(model, model.model.decoder, model)

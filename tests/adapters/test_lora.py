@@ -167,7 +167,11 @@ def test_four_bits_train_and_load_again(tmp_path, auto_class, use_dora):
         auto_class.from_pretrained(tmp_path / "base", quantization_config=four_bit_config()), tmp_path / "adapter"
     ).eval()
     with torch.no_grad():
-        torch.testing.assert_close(again(**inputs).loss, model(**inputs).loss)
+        loss = model(**inputs).loss
+        # Products are in bfloat16, and the order of their sums depends on what was trained.
+        torch.testing.assert_close(again(**inputs).loss, loss, rtol=5e-3, atol=0)
+        with again.disable_adapter():
+            assert abs(again(**inputs).loss - loss) > 0.05 * loss
 
 
 def test_four_bits_refuse_widths_that_the_kernel_has_no_blocks_for(tmp_path):

@@ -294,17 +294,11 @@ WITH_VNNI static void project(const Attention *attention, long rows, Workspace *
     apply_linear(&attention->value, &space->rounded, rows, space->new_values);
 }
 
-// (rows, width) to (width, room).
-WITH_VNNI static void transpose(const float *rows, long num_rows, long width, float *columns, long room) {
-    for (long first = 0; first < width; first += LANES) {
-        const __mmask16 mask = lanes(width - first);
-        const __m512i places = _mm512_mullo_epi32(
-            _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32((int)room));
-        for (long row = 0; row < num_rows; row++)
-            _mm512_mask_i32scatter_ps(
-                columns + first * room + row, mask, places, _mm512_maskz_loadu_ps(mask, rows + row * width + first),
-                sizeof(float));
-    }
+// (rows, width) to (width, room). Scatter instructions take longer.
+static void transpose(const float *rows, long num_rows, long width, float *columns, long room) {
+    for (long row = 0; row < num_rows; row++)
+        for (long channel = 0; channel < width; channel++)
+            columns[channel * room + row] = rows[row * width + channel];
 }
 
 // The embedding of a token at a position.

@@ -35,13 +35,24 @@ def run_in_threads(function: Callable[[slice], None], parts: list[slice]) -> Non
         thread.join()
 
 
-class CompiledEncoder(HfAttnEncoder):
+def _has_holes(mask: torch.Tensor) -> bool:
+    """Whether padding parts the real tokens of a row: biases count it, compiled code does not see it."""
+    starts = (mask[:, 1:].bool() & ~mask[:, :-1].bool()).sum(dim=1) + mask[:, 0].bool()
+    return bool((starts > 1).any())
+
+
+class CompiledEncoder:
     """
-    An encoder whose layers have eight bits, as `pack_linears` makes it: what it can, it computes in compiled code, one
-    call for all layers, without the padding. States at padding are then 0. All else goes the way of `HfAttnEncoder`.
+    The `forward` of an encoder whose layers have eight bits, as `pack_linears` sets it.
+
+    What it can, it computes in compiled code, one call for all layers, without the padding; states at padding are then
+    0. All else goes the way of the encoder's class.
     """
 
-    def forward(
+    def __init__(self, encoder: HfAttnEncoder):
+        self.encoder = encoder
+
+    def __call__(
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -49,33 +60,34 @@ class CompiledEncoder(HfAttnEncoder):
         source_ids: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As that of `HfAttnEncoder`."""
+        """As `HfAttnEncoder.forward`."""
+        encoder = self.encoder
         if inputs_embeds is None and input_ids is not None and self._is_plain(input_ids, attention_mask, kwargs):
-            compiled = compiled_encoder(self)
+            compiled = compiled_encoder(encoder)
             states = None if compiled is None else self._states(compiled, input_ids, attention_mask)
             if states is not None:
-                copyable = (input_ids if source_ids is None else source_ids) if self.config.copy_attention else None
+                copyable = None
+                if encoder.config.copy_attention:
+                    copyable = input_ids if source_ids is None else source_ids
                 return HfAttnEncoderOutput(last_hidden_state=states, source_ids=copyable)
-        return super().forward(input_ids, attention_mask, inputs_embeds, source_ids, **kwargs)
+        return type(encoder).forward(encoder, input_ids, attention_mask, inputs_embeds, source_ids, **kwargs)
 
     def _is_plain(self, input_ids: torch.Tensor, mask: torch.Tensor | None, options: dict[str, Any]) -> bool:
         """Whether nothing is asked for but hidden states without gradients."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        encoder = self.encoder
+        if encoder.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return False
         names = ("output_attentions", "output_hidden_states")
-        if any(getattr(self.config, name) if options.get(name) is None else options[name] for name in names):
+        if any(getattr(encoder.config, name) if options.get(name) is None else options[name] for name in names):
             return False
         if options.get("return_dict") is False or not set(options) <= {*names, "return_dict"}:
             return False
-        shape, limit = input_ids.shape, self.positions.max_positions
-        if (
-            input_ids.dtype != torch.int64
-            or input_ids.device.type != "cpu"
-            or len(shape) != 2
-            or not input_ids.numel()
-        ):
+        shape, positions = input_ids.shape, encoder.positions
+        if input_ids.dtype != torch.int64 or input_ids.device.type != "cpu" or len(shape) != 2 or not all(shape):
             return False
-        return (limit is None or shape[1] <= limit) and (mask is None or mask.shape == shape)
+        if positions.max_positions is not None and shape[1] > positions.max_positions:
+            return False
+        return mask is None or (mask.shape == shape and not (positions.biases_scores and _has_holes(mask)))
 
     def _states(
         self, compiled: CompiledStack, input_ids: torch.Tensor, mask: torch.Tensor | None

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
+from transformers.utils import output_capturing
 
 from ..modeling_attention import Attention, DotAttention, GeneralAttention
 from ..modeling_hf_attn import HfAttnForConditionalGeneration, HfAttnStack
@@ -59,7 +60,7 @@ def _fields(kind: type, *names: str) -> dict[str, type]:
 
 
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_long
-# trf: the structures of `native/layers.h`, field by field.
+# The structures of `native/layers.h`, field by field.
 Norm: Any = _structure("Norm", kind=_NUMBER, scale=_POINTER, shift=_POINTER, epsilon=ctypes.c_double)
 AttentionStructure: Any = _structure(
     "Attention",
@@ -96,7 +97,11 @@ def _is_heard(module: Any) -> bool:
     """Whether something is told when the module is called, or called in its place."""
     if module is None:
         return False
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+    if "forward" in vars(module):
+        return True
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    # What records hidden states and attentions stays for good once they were asked for.
+    return any(hook.__module__ != output_capturing.__name__ for hook in hooks)
 
 
 class CompiledStack:

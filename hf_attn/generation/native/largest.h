@@ -43,6 +43,19 @@ INLINE void insert_lanes(const Largest *largest, long row, __m512 outputs, __mma
     }
 }
 
+// 2 to the power of each, within 1e-7 of it: 2^n times the polynomial of degree 5 that is nearest to 2^x in [0, 1).
+INLINE __m512 power_of_two(__m512 exponents) {
+    exponents = _mm512_max_ps(_mm512_set1_ps(-200.0f), exponents);
+    const __m512 rest = _mm512_reduce_ps(exponents, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    __m512 series = _mm512_set1_ps(0.0018775751f);
+    series = _mm512_fmadd_ps(series, rest, _mm512_set1_ps(0.008989344f));
+    series = _mm512_fmadd_ps(series, rest, _mm512_set1_ps(0.055826314f));
+    series = _mm512_fmadd_ps(series, rest, _mm512_set1_ps(0.24015361f));
+    series = _mm512_fmadd_ps(series, rest, _mm512_set1_ps(0.6931531f));
+    series = _mm512_fmadd_ps(series, rest, _mm512_set1_ps(0.99999994f));
+    return _mm512_scalef_ps(series, exponents);  // which takes the floor of the exponents
+}
+
 INLINE void add_exponentials(const Largest *largest, long row, const int blocks, const __m512 *outputs, long left) {
     const __m512 nothing = _mm512_set1_ps(-INFINITY);
     __m512 valid[BLOCKS], top = nothing;
@@ -57,8 +70,9 @@ INLINE void add_exponentials(const Largest *largest, long row, const int blocks,
         sums = _mm512_mul_ps(sums, exponential(_mm512_set1_ps(*maximum - higher)));
         *maximum = higher;
     }
+    const __m512 bits = _mm512_set1_ps(1.44269504f), most_bits = _mm512_set1_ps(*maximum * 1.44269504f);
     for (int block = 0; block < blocks; block++)
-        sums = _mm512_add_ps(sums, exponential(_mm512_sub_ps(valid[block], _mm512_set1_ps(*maximum))));
+        sums = _mm512_add_ps(sums, power_of_two(_mm512_fmsub_ps(valid[block], bits, most_bits)));
     _mm512_storeu_ps(largest->sums + row * LANES, sums);
 }
 

@@ -75,7 +75,7 @@ class CompiledSteps:
 
     def read(self, token_ids: torch.Tensor) -> torch.Tensor:
         """As `DecoderSteps.read`."""
-        token_ids = token_ids.contiguous()
+        token_ids = token_ids.long().contiguous()
         outputs = torch.empty(len(token_ids), self.stack.d_model)
         tables = self.stack.tables(self.position + 1)
         state = self.library.decoder_read(
@@ -107,10 +107,12 @@ class CompiledSteps:
 
     def reorder(self, rows: torch.Tensor) -> None:
         """As `DecoderSteps.reorder`."""
+        rows = rows.contiguous()
         self.library.decoder_select(self._pointer, rows.data_ptr(), len(rows))
 
     def keep(self, sentences: torch.Tensor) -> None:
         """As `DecoderSteps.keep`."""
+        sentences = sentences.contiguous()
         if self.library.decoder_keep(self._pointer, sentences.data_ptr(), len(sentences)) != FINE:
             raise MemoryError(_NO_MEMORY)
 
@@ -136,7 +138,10 @@ class CompiledSteps:
 
         def search(part: slice) -> None:
             mask = None if self.mask is None else self.mask[part]
-            state = _Decoder(self.stack, self.states[part], mask, 1)
+            try:
+                state = _Decoder(self.stack, self.states[part], mask, 1)
+            except MemoryError:
+                return
             reached = ctypes.c_long(length)
             outcome = self.library.decoder_search(
                 state.pointer, ctypes.byref(tables), sequences[part].data_ptr(), max_length, end_tokens.ctypes.data,

@@ -161,7 +161,7 @@ def _greedy_search(
     keeps_scores = bool(config.return_dict_in_generate and (config.output_scores or config.output_logits))
     drops_ended = not logits_processor and not keeps_scores and _is_end_only(stopping_criteria)
     padding = 0 if config._pad_token_tensor is None else int(config._pad_token_tensor)
-    sequences = prompt.new_full((len(prompt), config.max_length), padding)
+    sequences = prompt.new_full((len(prompt), config.max_length), padding, dtype=torch.int64)
     length = prompt.shape[1]
     sequences[:, :length] = prompt
     if drops_ended and length < config.max_length and isinstance(decoder, CompiledSteps):

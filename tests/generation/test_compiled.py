@@ -2,9 +2,11 @@
 """Compiled encoders, decoder steps and searches compute what the eight-bit layers of torch do."""
 
 import copy
+import gc
 import itertools
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -277,6 +279,26 @@ def test_a_sentence_of_padding_goes_the_old_way():
     inputs["attention_mask"][1] = 0
     assert compiled_steps(model, Sources(states, inputs["attention_mask"].bool(), None, None, 1)) is None
     assert model.generate(**inputs, max_new_tokens=4, custom_generate=fast_generate).shape == (5, 5)
+
+
+def test_a_model_that_nobody_needs_is_freed():
+    model = packed()
+    _, inputs = encoded(model)
+    model.generate(**inputs, max_new_tokens=4, custom_generate=fast_generate)
+    model.generate(**inputs, max_new_tokens=4, num_beams=2, custom_generate=fast_generate)
+    found = weakref.ref(model), weakref.ref(model.model.encoder)
+    del model
+    gc.collect()
+    assert [reference() for reference in found] == [None, None]
+
+
+def test_prompts_of_other_integers():
+    model = packed()
+    _, inputs = encoded(model)
+    prompt = torch.tensor([[2, 7]] * 5)
+    options = {"max_new_tokens": 6, "custom_generate": fast_generate}
+    expected = model.generate(**inputs, **options, decoder_input_ids=prompt)
+    assert torch.equal(model.generate(**inputs, **options, decoder_input_ids=prompt.int()), expected)
 
 
 SANITIZED = """

@@ -6,8 +6,8 @@
 
 One encoder layer of d_model 512 with a window of 256 tokens in all, float32, forward pass alone or with the backward
 pass; "memory" is a decoder layer whose cross-attention reads so many source tokens. Each system runs in a process of
-its own; the processes take turns. Peak memory is what a pass adds to the weights. Quality is the largest difference of
-outputs and gradients from dense attention under the same mask.
+its own; the processes take turns, and keep the memory that they free, as the recipes do. Peak memory is what a pass
+adds to the weights. Quality is the largest difference of outputs and gradients from dense attention under that mask.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from hf_attn.modeling_efficient_attention import (
     sliding_window_attention,
     sliding_window_mask,
 )
-from hf_attn.training.hardware import computes_bf16
+from hf_attn.training.hardware import computes_bf16, keep_freed_memory
 from measuring import (
     Sample,
     Stopwatch,
@@ -126,8 +126,7 @@ def measure(arguments: argparse.Namespace, is_training: bool) -> dict[str, dict[
                 for name, worker in workers.items()
                 if name != FULL or torch.cuda.is_available() or length <= LONGEST_FULL_ON_CPU
             }
-            is_once = is_slow and arguments.quick
-            turns = interleave(systems, 1 if is_once else rounds, 0 if is_once else 1)
+            turns = interleave(systems, 1 if is_slow and arguments.quick else rounds, warmups=0)
             for name, one in turns.items():
                 samples[name][length] = one
     finally:
@@ -166,16 +165,19 @@ def growth_rows(name: str, passes: str, samples: Mapping[int, list[Sample]], com
 
 
 def layer_worker(task: Mapping[str, Any]) -> None:
-    """Answer requests for a length with the time and the memory of a pass: what it adds, and all there is."""
+    """Answer requests for a length: the memory of a first pass, added and in all, and the time of more."""
     requests = Requests()
+    keep_freed_memory()
     run = long_training_step if task["system"] == TRAINING else layer_runner(task["system"])
     for request in requests:
         before = reset_peak_memory()
+        run(request["length"], request["is_training"])
+        peak = peak_memory()
         watch = Stopwatch()
         for _ in range(request["repeats"]):
             run(request["length"], request["is_training"])
         sample = watch.stop(float(request["length"] * request["repeats"]))
-        sample.details.update(memory=peak_memory() - before, total_memory=peak_memory())
+        sample.details.update(memory=peak - before, total_memory=peak)
         requests.answer(sample)
 
 

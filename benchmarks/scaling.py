@@ -115,9 +115,9 @@ def layer_bytes(
     if layer_type == "full_attention":
         total += heads * (table.by_score * length + table.by_head)
     if layer_type == "sliding_attention":
-        # Blocks of queries see their window and themselves; under a mask of its own for each block.
-        block = min(max(config.sliding_window // 2, 64), 256)
-        total += heads * (table.by_score or 2) * min(length, config.sliding_window + block)
+        # Blocks of queries see their window and themselves; without scores to keep there is the mask of each block.
+        seen = min(length, config.sliding_window + min(max(config.sliding_window // 2, 64), 256))
+        total += heads * (table.by_score * seen + table.by_head) + (0 if table.by_score else 2 * seen)
     if is_decoder and config.cross_attention_type != "none":
         total += heads * (table.by_score * source_length + table.by_head)
     return total

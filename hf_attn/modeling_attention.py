@@ -468,8 +468,10 @@ class SlidingAttention(Attention):
 
     def attend_block(self, query, key, value, attention_mask):
         """One block of queries against its keys; `attention_mask` is additive."""
+        # The other backends take no additive mask.
+        backend = self.backend() if self.config._attn_implementation == "sdpa" else eager_attention_forward
         dropout = self.dropout if self.training else 0.0
-        return eager_attention_forward(self, query, key, value, attention_mask, self.scaling, dropout)
+        return backend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling)
 
     def attend_densely(self, query, key, value, padding_mask, score_bias):
         """The same numbers with every weight written out, for `output_attentions`: cost quadratic in the length."""

@@ -468,8 +468,10 @@ class SlidingAttention(Attention):
 
     def attend_block(self, query, key, value, attention_mask):
         """One block of queries against its keys; `attention_mask` is additive."""
-        # The other backends take no additive mask.
-        backend = self.backend() if self.config._attn_implementation == "sdpa" else eager_attention_forward
+        backend = self.backend()
+        if backend is not ALL_ATTENTION_FUNCTIONS["sdpa"]:
+            # The other backends take no additive mask.
+            backend = eager_attention_forward
         dropout = self.dropout if self.training else 0.0
         return backend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling)
 

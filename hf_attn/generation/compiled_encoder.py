@@ -80,14 +80,20 @@ class CompiledEncoder:
         names = ("output_attentions", "output_hidden_states")
         if any(getattr(encoder.config, name) if options.get(name) is None else options[name] for name in names):
             return False
-        if options.get("return_dict") is False or not set(options) <= {*names, "return_dict"}:
+        if not set(options) <= {*names, "return_dict"}:
+            return False
+        if options.get("return_dict", encoder.config.return_dict) is False:
             return False
         shape, positions = input_ids.shape, encoder.positions
         if input_ids.dtype != torch.int64 or input_ids.device.type != "cpu" or len(shape) != 2 or not all(shape):
             return False
         if positions.max_positions is not None and shape[1] > positions.max_positions:
             return False
-        return mask is None or (mask.shape == shape and not (positions.biases_scores and _has_holes(mask)))
+        if mask is None:
+            return True
+        if mask.shape != shape or mask.device != input_ids.device:
+            return False
+        return not (positions.biases_scores and _has_holes(mask))
 
     def _states(
         self, compiled: CompiledStack, input_ids: torch.Tensor, mask: torch.Tensor | None
@@ -96,7 +102,8 @@ class CompiledEncoder:
         library: Any = native_library()
         sentences, length = input_ids.shape
         shape = (sentences, length, compiled.d_model)
-        states = torch.empty(shape) if mask is None else torch.zeros(shape)
+        make: Any = torch.empty if mask is None else torch.zeros
+        states = make(shape, dtype=torch.float32, device="cpu")
         input_ids = input_ids.contiguous()
         is_real = None if mask is None else mask.bool().contiguous()
         tables = compiled.tables(length)

@@ -120,10 +120,10 @@ class CompiledStack:
         # What was found where. A module is held by what holds it: the stack must be free to go.
         self._modules: list[tuple[dict, str, Any]] = []
         self._tensors: list[tuple[dict, str, torch.Tensor, int]] = []
-        self._tables: dict[int, tuple[Any, list[torch.Tensor]]] = {}
+        self._tables: dict[int, Any] = {}
         self.positions: Any = stack.positions
         self.is_bidirectional = stack.stack == "encoder"
-        layers: Any = stack.layers
+        layers = self._module(stack, "layers")
         self._layers = (LayerStructure * len(layers))()
         self.d_model, self.num_heads = stack.config.d_model, 1
         self.structure = StackStructure(
@@ -134,15 +134,17 @@ class CompiledStack:
             norm_first=stack.config.norm_position == "pre",
         )
         if model is not None:
+            self._module(self._module(model, "model"), "decoder")
             self.structure.output = self._linear(model, "lm_head")
             if model.copy_head is not None:
                 raise NotCompiledError("copy_head")
         for index, layer in enumerate(layers):
             self._module(layers, str(index))
             self._fill(self._layers[index], layer)
+        self._module(layers, str(len(layers)))  # none, unless layers are added
         embedding = self._module(stack, "embed_tokens", nn.Embedding)
         self.structure.embeddings = self._tensor(embedding, "weight", self.d_model)
-        self.structure.num_tokens = embedding.num_embeddings
+        self.structure.num_tokens = len(embedding.weight)
         self._add_positions(stack)
         self.structure.embedding_norm = self._norm(stack, "layernorm_embedding")
         self.structure.final_norm = self._norm(stack, "layer_norm")
@@ -155,22 +157,25 @@ class CompiledStack:
 
     def tables(self, length: int) -> Any:
         """What positions do inside attention, for at least `length` places of a sequence."""
-        known = [size for size in self._tables if size >= length]
-        if known:
-            return self._tables[min(known)][0]
-        length = max(length, _FIRST_LENGTH, 2 * max(self._tables, default=0))
+        # A list of its own: another thread may add one.
+        sizes = sorted(self._tables)
+        for size in sizes:
+            if size >= length:
+                return self._tables[size]
+        length = max(length, _FIRST_LENGTH, 2 * max(sizes, default=0))
         tables = TablesStructure(length=length)
-        tensors = list(self.positions.rotations(torch.arange(length)[None]) or ())
+        tensors = list(self.positions.rotations(torch.arange(length, device="cpu")[None]) or ())
         if tensors:
             tables.cosines, tables.sines = (tensor.data_ptr() for tensor in tensors)
-        bias = self.positions.score_bias(torch.arange(1 - length, length if self.is_bidirectional else 1))
+        last = length if self.is_bidirectional else 1
+        bias = self.positions.score_bias(torch.arange(1 - length, last, device="cpu"))
         if bias is not None:
             tensors.append(bias.float().contiguous())
             tables.bias, tables.bias_width = tensors[-1].data_ptr(), bias.shape[1]
-        if next(self.positions.parameters(), None) is None:
-            self._tables[length] = tables, tensors
         # The structure keeps alive what it points to.
         tables.tensors = tensors
+        if next(self.positions.parameters(), None) is None:
+            self._tables[length] = tables
         return tables
 
     def _module(self, parent: nn.Module, name: str, *classes: type) -> Any:
@@ -200,9 +205,12 @@ class CompiledStack:
         if linear is None:
             return LinearStructure()
         weights = linear.kernel_weights
-        if weights is None or weights.weight.device.type != "cpu" or weights.scale.dtype != torch.float32:
-            raise NotCompiledError("weights on another device")
-        self._tensors.append((weights._buffers, "weight", weights.weight, weights.weight.data_ptr()))
+        if weights is None:
+            raise NotCompiledError("weights of another dtype, or on another device")
+        # Another device replaces both, another dtype the second.
+        for buffer in ("weight", "scale"):
+            tensor = getattr(weights, buffer)
+            self._tensors.append((weights._buffers, buffer, tensor, tensor.data_ptr()))
         return weights.structure()
 
     def _norm(self, parent: nn.Module, name: str) -> Any:
@@ -256,7 +264,7 @@ class CompiledStack:
         if name is not None:
             holder = positions if name == "table" else self._module(positions, "embedding", nn.Embedding)
             self.structure.position_embeddings = self._tensor(holder, name, self.d_model)
-            self.structure.num_positions = positions.max_positions
+            self.structure.num_positions = len(getattr(holder, name))
 
 
 _STACKS: WeakKeyDictionary[nn.Module, CompiledStack] = WeakKeyDictionary()
@@ -270,10 +278,11 @@ def _known(owner: nn.Module, stack: HfAttnStack, model: HfAttnForConditionalGene
     if native_library() is None:
         return None
     try:
-        _STACKS[owner] = CompiledStack(stack, model)
+        known = CompiledStack(stack, model)
     except NotCompiledError:
         return None
-    return _STACKS[owner]
+    _STACKS[owner] = known
+    return known
 
 
 def compiled_encoder(encoder: HfAttnStack) -> CompiledStack | None:

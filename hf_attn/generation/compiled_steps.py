@@ -23,10 +23,10 @@ def compiled_steps(model: HfAttnForConditionalGeneration, sources: Sources) -> "
     states, mask = sources.states, sources.mask
     if states.dtype != torch.float32 or states.device.type != "cpu" or not states.shape[1]:
         return None
-    if mask is not None and not bool(mask.any(dim=1).all()):
+    if mask is not None and (mask.shape != states.shape[:2] or not bool(mask.any(dim=1).all())):
         return None
     stack = compiled_decoder(model)
-    return None if stack is None else CompiledSteps(model, stack, sources)
+    return None if stack is None or states.shape[2] != stack.d_model else CompiledSteps(model, stack, sources)
 
 
 class _Decoder:
@@ -63,7 +63,6 @@ class CompiledSteps:
         self.states = sources.states.contiguous()
         self.mask = None if sources.mask is None else sources.mask.contiguous()
         self.num_beams = sources.num_beams
-        self.num_rows = len(self.states) * self.num_beams
         self.position = 0
         self._state: _Decoder | None = None
 
@@ -76,7 +75,7 @@ class CompiledSteps:
     def read(self, token_ids: torch.Tensor) -> torch.Tensor:
         """As `DecoderSteps.read`."""
         token_ids = token_ids.long().contiguous()
-        outputs = torch.empty(len(token_ids), self.stack.d_model)
+        outputs = torch.empty(len(token_ids), self.stack.d_model, dtype=torch.float32, device="cpu")
         tables = self.stack.tables(self.position + 1)
         state = self.library.decoder_read(
             self._pointer, ctypes.byref(tables), token_ids.data_ptr(), outputs.data_ptr()
@@ -108,7 +107,8 @@ class CompiledSteps:
     def reorder(self, rows: torch.Tensor) -> None:
         """As `DecoderSteps.reorder`."""
         rows = rows.contiguous()
-        self.library.decoder_select(self._pointer, rows.data_ptr(), len(rows))
+        if self.library.decoder_select(self._pointer, rows.data_ptr(), len(rows)) != FINE:
+            raise IndexError("index out of range: a row to go on from is not in the batch")
 
     def keep(self, sentences: torch.Tensor) -> None:
         """As `DecoderSteps.keep`."""

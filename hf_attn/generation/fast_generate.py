@@ -57,9 +57,9 @@ def fast_generate(
 
     Raises:
         TypeError: `model` is of another family.
-        ValueError: An option is one of those that are lacking.
+        ValueError: An option is one of those that are lacking, or the prompts are not as many as the sources.
     """
-    _check(model, generation_config, model_inputs)
+    _check(model, input_ids, generation_config, model_inputs)
     num_beams = generation_config.num_beams or 1
     sources = _sources(model, model_inputs, num_beams)
     search = _beam_search if num_beams > 1 else _greedy_search
@@ -68,7 +68,9 @@ def fast_generate(
         return search(decoder, input_ids, logits_processor, stopping_criteria, generation_config)
 
 
-def _check(model: Any, generation_config: GenerationConfig, model_inputs: dict[str, Any]) -> None:
+def _check(
+    model: Any, input_ids: torch.Tensor, generation_config: GenerationConfig, model_inputs: dict[str, Any]
+) -> None:
     if not isinstance(model, HfAttnForConditionalGeneration):
         raise TypeError(
             f"`fast_generate` decodes `hf_attn` models, got {type(model).__name__}. Generate without "
@@ -96,6 +98,12 @@ def _check(model: Any, generation_config: GenerationConfig, model_inputs: dict[s
         raise ValueError(
             "`decoder_attention_mask` must be 1 everywhere with `fast_generate`, got padding. Generate from prompts "
             "of one length together."
+        )
+    num_beams, num_sources = generation_config.num_beams or 1, len(model_inputs["encoder_outputs"].last_hidden_state)
+    if len(input_ids) != num_sources:
+        raise ValueError(
+            f"`decoder_input_ids` must have a row for each source, got {len(input_ids) // num_beams} rows and "
+            f"{num_sources // num_beams} sources."
         )
 
 

@@ -34,21 +34,22 @@ class Int8Linear(nn.Module):
         scale = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
         self.weight = nn.Buffer((weight / scale[:, None]).round().to(torch.int8))
         self.scale = nn.Buffer(scale)
-        bias = torch.zeros(self.out_features) if linear.bias is None else linear.bias.detach().float().clone()
+        bias = scale.new_zeros(self.out_features) if linear.bias is None else linear.bias.detach().float().clone()
         self.bias = nn.Buffer(bias)
-        self._smallest = torch.tensor(torch.finfo(torch.float32).tiny)
-        self.kernel_weights = None
+        self._smallest = scale.new_tensor(torch.finfo(torch.float32).tiny)
+        self.kernel_weights: KernelWeights | None = None
         if native_library() is not None:
             self.kernel_weights = KernelWeights(self.weight, self.scale, self.bias)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """From (..., in_features) to float32 (..., out_features)."""
         rows = input.reshape(-1, self.in_features).float()
-        library = None if self.kernel_weights is None else native_library()
-        if library is not None and self.kernel_weights is not None:
+        kernel_weights = self.kernel_weights
+        library = None if kernel_weights is None else native_library()
+        if library is not None and kernel_weights is not None and rows.is_cpu:
             products = len(rows) * self.in_features * self.out_features
             if products <= _KERNEL_PRODUCTS or torch.get_num_threads() == 1:
-                outputs = self.kernel_weights.forward(rows.contiguous(), library)
+                outputs = kernel_weights.forward(rows.contiguous(), library)
                 return outputs if input.dim() == 2 else outputs.view(*input.shape[:-1], self.out_features)
         if len(rows) <= _ROWS_AT_A_TIME:
             return self._product(rows).view(*input.shape[:-1], self.out_features)
@@ -67,6 +68,13 @@ class Int8Linear(nn.Module):
     def extra_repr(self) -> str:
         """The sizes."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Int8Linear":
+        super()._apply(fn, recurse)
+        # Compiled code reads float32 on a CPU, and the layer may now have another dtype or device.
+        if self.scale.dtype != torch.float32 or not self.scale.is_cpu:
+            self.kernel_weights = None
+        return self
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         raise ValueError(

@@ -19,6 +19,7 @@ from hf_attn.generation.compiled_stack import compiled_decoder, compiled_encoder
 from hf_attn.generation.compiled_steps import CompiledSteps, compiled_steps
 from hf_attn.generation.decoder_steps import DecoderSteps, Sources
 from hf_attn.generation.int8_kernel import native_library
+from hf_attn.generation.int8_linear import Int8Linear
 from hf_attn.modeling_hf_attn import HfAttnEncoder
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
@@ -299,6 +300,86 @@ def test_prompts_of_other_integers():
     options = {"max_new_tokens": 6, "custom_generate": fast_generate}
     expected = model.generate(**inputs, **options, decoder_input_ids=prompt)
     assert torch.equal(model.generate(**inputs, **options, decoder_input_ids=prompt.int()), expected)
+
+
+def test_other_layers_and_decoders_are_seen():
+    model, other = packed(), packed(decoder_layer_types="ssru")
+    encoder, decoder = model.model.encoder, model.model.decoder
+    assert compiled_encoder(encoder).structure.num_layers == compiled_decoder(model).structure.num_layers == 2
+    encoder.layers = encoder.layers[:1]
+    assert compiled_encoder(encoder).structure.num_layers == 1
+    decoder.layers.append(other.model.decoder.layers[0])
+    assert compiled_decoder(model).structure.num_layers == 3
+    known = compiled_decoder(model)
+    model.model.decoder = other.model.decoder
+    assert compiled_decoder(model) is not known
+    assert compiled_decoder(model).structure.num_layers == 2
+
+
+def test_layers_of_another_dtype_or_device_go_the_old_way():
+    torch.manual_seed(0)
+    linear, rows = Int8Linear(nn.Linear(24, 40)), torch.randn(3, 24)
+    expected = linear(rows)
+    torch.testing.assert_close(copy.deepcopy(linear).double()(rows).float(), expected)
+    assert copy.deepcopy(linear).to("meta")(rows.to("meta")).shape == (3, 40)
+    model = packed()
+    assert compiled_decoder(model) is not None
+    model.model.decoder.layers[0].feed_forward.fc1.double()
+    assert compiled_decoder(model) is None
+
+
+@pytest.mark.parametrize("position_embedding_type", ["sinusoidal", "rope", "alibi"])
+def test_defaults_of_torch_change_nothing(position_embedding_type):
+    options = {"use_bias": False, "position_embedding_type": position_embedding_type}
+    expected_model = packed(**options)
+    model = tiny_model(tiny_config(**{**HYBRID, **options}))
+    states, inputs = encoded(expected_model)
+    tokens = torch.tensor([5, 6, 7, 8, 9])
+
+    def results(model):
+        with torch.no_grad():
+            found = model.model.encoder(**inputs).last_hidden_state
+        return found, steps(model, states, inputs["attention_mask"].bool()).read(tokens)
+
+    expected = results(expected_model)
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.device("meta"):
+            found = results(pack_linears(model, "int8"))
+    finally:
+        torch.set_default_dtype(before)
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_sources_of_another_shape_are_refused():
+    model = packed()
+    states, inputs = encoded(model)
+    mask = inputs["attention_mask"].bool()
+    assert compiled_steps(model, Sources(states, mask[:, :5], None, None, 1)) is None
+    assert compiled_steps(model, Sources(states[:, :, :8], mask, None, None, 1)) is None
+    prompt = torch.tensor([[model.config.decoder_start_token_id, 7]])
+    one = {name: tensor[:1] for name, tensor in inputs.items()}
+    for num_beams in (1, 3):
+        options = {"max_new_tokens": 4, "num_beams": num_beams, "custom_generate": fast_generate}
+        with pytest.raises(ValueError, match="must have a row for each source, got 1 rows and 5 sources"):
+            model.generate(**inputs, **options, decoder_input_ids=prompt)
+        with pytest.raises(ValueError, match="must have a row for each source, got 5 rows and 1 sources"):
+            model.generate(**one, **options, decoder_input_ids=prompt.repeat(5, 1))
+    decoder = steps(model, states, mask, num_beams=2)
+    decoder.read(torch.full((10,), 5))
+    with pytest.raises(IndexError, match="is not in the batch"):
+        decoder.reorder(torch.full((10,), 10))
+
+
+def test_a_config_that_asks_for_tuples():
+    model = packed()
+    states, inputs = encoded(model)
+    model.config.return_dict = False
+    with torch.no_grad():
+        outputs = model.model.encoder(**inputs)
+    assert isinstance(outputs, tuple)
+    assert torch.equal(outputs[0], states)
 
 
 SANITIZED = """

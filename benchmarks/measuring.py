@@ -132,6 +132,13 @@ def repeats_for(work: Callable[[], Any], seconds: float) -> int:
     return max(1, round(seconds / max(timed(work).wall, 1e-6)))
 
 
+def give_back_freed_memory() -> None:
+    """Of what a process on a CPU has freed, nothing stays with it."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def reset_peak_memory() -> int:
     """
     Let the next `peak_memory` count from now on.
@@ -143,10 +150,7 @@ def reset_peak_memory() -> int:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    gc.collect()
-    # Of what was freed before, nothing stays with the process.
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    give_back_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

@@ -3,12 +3,14 @@
 
     python benchmarks/bench_decoding.py
     python benchmarks/bench_decoding.py --model DIR --peer DIR
+    python benchmarks/bench_decoding.py --model DIR
     python benchmarks/bench_decoding.py --beams 4 --batches 1 --threads 1
 
 With `--model` and `--peer`, output directories of recipes/translation.py, outputs are as long as the models make them,
-and the quality is BLEU over the whole test set. Without them the weights are random, of `hybrid_ssru` and of a Marian
-of 3 + 3 layers of the same width, special tokens are never the likeliest, and every output has the same number of
-tokens, so that the work is equal; the quality is then the share of outputs that are those of `generate` in float32.
+and the quality is BLEU over the whole test set; `--model` alone compares our ways of decoding with each other. Without
+them the weights are random, of `hybrid_ssru` and of a Marian of 3 + 3 layers of the same width, special tokens are
+never the likeliest, and every output has the same number of tokens, so that the work is equal; the quality is then the
+share of outputs that are those of `generate` in float32.
 
 Every system runs in a process of its own, on batches of token ids of like length; the processes take turns. To measure
 a further way of decoding ours, add a line to `OURS`.
@@ -77,7 +79,7 @@ def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="trained model of ours; default: hybrid_ssru with random weights")
-    parser.add_argument("--peer", help="trained Marian, by which BLEU is compared")
+    parser.add_argument("--peer", help="trained Marian; without it, a trained model of ours has no peers")
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32, 64], help="sentences")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
@@ -88,8 +90,8 @@ def main() -> None:
     if arguments.worker is not None:
         decoding_worker(json.loads(arguments.worker))
         return
-    if (arguments.model is None) != (arguments.peer is None):
-        parser.error("give both of --model and --peer, trained on the same data, or none of them")
+    if arguments.model is None and arguments.peer is not None:
+        parser.error("give --model too, trained on the same data as the model of --peer")
     warn_if_busy()
     corpus = find_corpus()
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +115,7 @@ def prepare(folder: Path, corpus: Corpus, model: str | None, peer: str | None) -
         save_endless(marian_config(SIZES["small"], len(tokenizer), tokenizer), tokenizer, peer)
     sources = [source for source, _ in corpus.pairs("test")]
     plan = {}
-    for name in (*OURS, *PEERS):
+    for name in (*OURS, *PEERS) if peer else OURS:
         if torch.cuda.is_available() and name in OURS and OURS[name].weights == "int8":
             continue
         directory = model if name in OURS else peer
@@ -180,7 +182,7 @@ def compared_rows(
     threads: int,
     arguments: argparse.Namespace,
 ) -> list[Row]:
-    """`generate` against Marian, and the fastest way against every peer."""
+    """`generate` against Marian, the fastest way against every peer; without peers, all ways against `generate`."""
     fastest = max((name for name in samples if name in OURS), key=lambda name: rates(samples[name]).median)
     search = "greedy" if beams == 1 else f"beam {beams}"
     weights = "random weights" if arguments.model is None else "trained"
@@ -207,6 +209,8 @@ def compared_rows(
             quality=f"{quality[ours]}; {peer}: {quality[peer]}",
         )
 
+    if MARIAN not in samples:
+        return [row(f"`{name}`", name, "generate", None) for name in samples if name != "generate"]
     rows = [
         row(f"`{name}`", name, MARIAN, goals.get(batch)) for name, goals in GENERATE_GOALS.items() if name in samples
     ]

@@ -3,11 +3,13 @@
 
     python benchmarks/bench_long_inputs.py
     python benchmarks/bench_long_inputs.py --lengths 1024 2048 4096 --threads 1
+    python benchmarks/bench_long_inputs.py --float32
 
-One encoder layer of d_model 512 with a window of 256 tokens in all, float32, forward pass alone or with the backward
-pass; "memory" is a decoder layer whose cross-attention reads so many source tokens. Each system runs in a process of
-its own; the processes take turns, and keep the memory that they free, as the recipes do. Peak memory is what a pass
-adds to the weights. Quality is the largest difference of outputs and gradients from dense attention under that mask.
+One encoder layer of d_model 512 with a window of 256 tokens in all, forward pass alone or with the backward pass, all
+systems in the precision that the recipes choose for the device; "memory" is a decoder layer whose cross-attention
+reads so many source tokens. Each system runs in a process of its own; the processes take turns, and keep the memory
+that they free, as the recipes do. Peak memory is what a pass adds to the weights. Quality is the largest difference of
+outputs and gradients from dense attention under that mask, in float32.
 """
 
 import argparse
@@ -63,6 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS), help="tokens")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, and no training of a whole model")
+    parser.add_argument("--float32", action="store_true", help="also where the device computes in bfloat16")
     parser.add_argument("--threads", type=int, help="of each process; default: one for each core")
     parser.add_argument("--only_training", action="store_true", help="a training step of a whole model alone")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -83,10 +86,10 @@ def main() -> None:
 def layer_rows(arguments: argparse.Namespace, is_training: bool) -> list[Row]:
     """Growth of each of ours, and its speed beside full attention and LED."""
     samples = measure(arguments, is_training)
-    passes = "forward and backward" if is_training else "forward"
-    common: dict[str, Any] = {
-        "command": command_line(__file__, lengths=arguments.lengths, quick=arguments.quick, threads=arguments.threads)
-    }
+    precision = "bfloat16" if has_bf16(arguments) else "float32"
+    passes = f"forward{' and backward' * is_training}, {precision}"
+    options = {name: getattr(arguments, name) for name in ("lengths", "quick", "float32", "threads")}
+    common: dict[str, Any] = {"command": command_line(__file__, **options)}
     equality = {SLIDING: sliding_difference(), LINEAR: linear_difference()}
     quality = {name: f"dense attention differs by {difference:.0e}" for name, difference in equality.items()}
     rows = []
@@ -115,25 +118,31 @@ def layer_rows(arguments: argparse.Namespace, is_training: bool) -> list[Row]:
 
 def measure(arguments: argparse.Namespace, is_training: bool) -> dict[str, dict[int, list[Sample]]]:
     """Rounds by system and length."""
-    rounds = 2 if arguments.quick else 5
     samples: dict[str, dict[int, list[Sample]]] = {name: {} for name in SYSTEMS}
-    workers = {name: Worker(__file__, {"system": name}, arguments.threads) for name in SYSTEMS}
+    tasks = {name: {"system": name, "has_bf16": has_bf16(arguments)} for name in SYSTEMS}
+    workers = {name: Worker(__file__, task, arguments.threads) for name, task in tasks.items()}
     try:
         for length in sorted(arguments.lengths):
             is_slow = length >= 8192 and not torch.cuda.is_available()
+            rounds = 2 if is_slow and arguments.quick else 5
             request = {"length": length, "is_training": is_training, "repeats": max(1, 4096 // length)}
             systems = {
                 name: partial(worker.sample, request)
                 for name, worker in workers.items()
                 if torch.cuda.is_available() or length <= LONGEST_ON_CPU.get(name, length)
             }
-            turns = interleave(systems, 1 if is_slow and arguments.quick else rounds, warmups=0)
+            turns = interleave(systems, rounds, warmups=0)
             for name, one in turns.items():
                 samples[name][length] = one
     finally:
         for worker in workers.values():
             worker.close()
     return samples
+
+
+def has_bf16(arguments: argparse.Namespace) -> bool:
+    """Whether to compute in bfloat16, under autocast."""
+    return computes_bf16() and not arguments.float32
 
 
 def peak(samples: list[Sample]) -> int:
@@ -169,7 +178,7 @@ def layer_worker(task: Mapping[str, Any]) -> None:
     """Answer requests for a length: the memory of a first pass, added and in all, and the time of more."""
     requests = Requests()
     keep_freed_memory()
-    run = long_training_step if task["system"] == TRAINING else layer_runner(task["system"])
+    run = long_training_step if task["system"] == TRAINING else layer_runner(task["system"], task["has_bf16"])
     for request in requests:
         before = reset_peak_memory()
         run(request["length"], request["is_training"])
@@ -184,7 +193,7 @@ def layer_worker(task: Mapping[str, Any]) -> None:
         requests.answer(sample)
 
 
-def layer_runner(name: str) -> Callable[[int, bool], None]:
+def layer_runner(name: str, has_bf16: bool) -> Callable[[int, bool], None]:
     """What runs one layer over a random input of a length."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
@@ -196,17 +205,19 @@ def layer_runner(name: str) -> Callable[[int, bool], None]:
         layer = HfAttnModel(own_config(name)).encoder
     layer = layer.to(device).train()
     targets = torch.randint(5, VOCAB_SIZE, (1, TARGET_LENGTH), device=device)
+    inputs = torch.randn(1, max(LENGTHS), WIDTH, device=device)
 
     def run(length: int, is_training: bool) -> None:
-        states = torch.randn(1, length, WIDTH, device=device, requires_grad=is_training)
-        with torch.set_grad_enabled(is_training):
+        states = inputs[:, :length].detach().requires_grad_(is_training)
+        with torch.set_grad_enabled(is_training), torch.autocast(device, torch.bfloat16, enabled=has_bf16):
             if name == CROSS:
                 output = layer(input_ids=targets, encoder_hidden_states=states).last_hidden_state
             else:
                 output = layer(inputs_embeds=states).last_hidden_state
-            if is_training:
-                output.square().mean().backward()
-                layer.zero_grad(set_to_none=True)
+            loss = output.float().square().mean()
+        if is_training:
+            loss.backward()
+            layer.zero_grad(set_to_none=True)
 
     return run
 

@@ -57,19 +57,7 @@ def main() -> None:
 
 def model_row(name: str, rounds: int, seconds: float, arguments: argparse.Namespace) -> Row:
     """A training step of a preset, fused and by steps."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = HfAttnConfig.from_preset(name, vocab_size=VOCAB_SIZE, dropout=0.0)
-    attention = "sdpa" if device == "cuda" else "eager"
-    model = fresh_model(config, attn_implementation=attention).to(device).train()
-    torch.manual_seed(0)
-    source, target = torch.randint(5, VOCAB_SIZE, (2, BATCH, LENGTH), device=device)
-
-    def step(loss_of: Callable, has_bf16: bool) -> None:
-        model.zero_grad(set_to_none=True)
-        with torch.autocast(device, torch.bfloat16, enabled=has_bf16):
-            loss = loss_of(model, source, target)
-        loss.backward()
-
+    model, step = training_step(name)
     model.double()  # in float32 a rounding may take a ReLU to the other side of 0
     gradients = []
     for loss_of in (fused_loss, stepwise_loss):
@@ -95,6 +83,24 @@ def model_row(name: str, rounds: int, seconds: float, arguments: argparse.Namesp
         goal=GOAL,
         quality=f"gradients differ by {difference:.0e}",
     )
+
+
+def training_step(name: str) -> tuple[HfAttnForConditionalGeneration, Callable[[Callable, bool], None]]:
+    """A preset with fresh weights, and what makes its gradients for one batch from a loss, in bfloat16 or not."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = HfAttnConfig.from_preset(name, vocab_size=VOCAB_SIZE, dropout=0.0)
+    attention = "sdpa" if device == "cuda" else "eager"
+    model = fresh_model(config, attn_implementation=attention).to(device).train()
+    torch.manual_seed(0)
+    source, target = torch.randint(5, VOCAB_SIZE, (2, BATCH, LENGTH), device=device)
+
+    def step(loss_of: Callable, has_bf16: bool) -> None:
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=has_bf16):
+            loss = loss_of(model, source, target)
+        loss.backward()
+
+    return model, step
 
 
 def fused_loss(model: HfAttnForConditionalGeneration, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

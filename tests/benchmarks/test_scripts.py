@@ -17,9 +17,12 @@ import bench_long_inputs
 import bench_recurrent
 import bench_startup
 import bench_training
+import profile_steps
 from corpus import Corpus, find_corpus, tokenized, tokenizer_for
+from measuring import Sample
 from models import SIZES, Size, bart_config, fresh_model, hf_attn_config, marian_config, training_flops
 from recording import DOCUMENT
+from tests.utils import tiny_config, tiny_model
 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -146,8 +149,9 @@ def test_layers_are_those_of_torch(name, monkeypatch):
 
 @pytest.mark.parametrize("name", bench_long_inputs.SYSTEMS)
 @pytest.mark.parametrize("is_training", [False, True])
-def test_long_layers_run(name, is_training):
-    bench_long_inputs.layer_runner(name)(300, is_training)
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_long_layers_run(name, is_training, has_bf16):
+    bench_long_inputs.layer_runner(name, has_bf16)(300, is_training)
 
 
 def test_long_layers_are_dense_attention():
@@ -179,6 +183,29 @@ def test_every_way_of_decoding_gives_the_same_outputs(small_corpus, smallest, mo
         assert all(len(ids) == bench_decoding.FORCED_LENGTH for some in outputs.values() for ids in some)
         assert outputs["fast"] == outputs["generate"]
         assert outputs[bench_decoding.CT2_FLOAT32] == outputs[bench_decoding.MARIAN]
+
+
+def test_without_a_peer_our_ways_are_compared(small_corpus, monkeypatch, tmp_path):
+    model = tiny_model(tiny_config())
+    model.save_pretrained(tmp_path / "model")
+    tokenizer_for(small_corpus.pairs("train"), vocab_size=280).save_pretrained(tmp_path / "model")
+    plan = bench_decoding.prepare(tmp_path, small_corpus, str(tmp_path / "model"), None)
+    assert list(plan) == list(bench_decoding.OURS)
+    assert not any(task["is_forced"] for task in plan.values())
+    samples = {name: [Sample(10, place + 1.0, 1.0)] for place, name in enumerate(plan)}
+    arguments = argparse.Namespace(model="outputs/model", peer=None, quick=True, rounds=None)
+    rows = bench_decoding.compared_rows(samples, dict.fromkeys(plan, "40.00 BLEU"), "corpus", 1, 1, 1, arguments)
+    assert [row.case.split(" against ")[0] for row in rows] == [f"`{name}`" for name in plan if name != "generate"]
+    assert all(row.peer.startswith("generate") and "--peer" not in row.command for row in rows)
+
+
+def test_profiles(capsys, monkeypatch):
+    monkeypatch.setattr(profile_steps, "LENGTH", 64)
+    profile_steps.main(["sliding_attention", "--threads", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "sliding_attention" in lines[0]
+    shares = [float(line.split()[0].removesuffix("%")) for line in lines[1:]]
+    assert sum(shares) == pytest.approx(100, abs=1)
 
 
 def test_seconds_of_a_process_end_with_its_first_line():

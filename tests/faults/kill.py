@@ -4,8 +4,9 @@
     python -m tests.faults.kill --kills 30 --seed 0
 
 Of three kills, one comes while a checkpoint is being written, one at any moment of the training, and one at any moment
-since the start: imports, reading, the record of the run, resuming. An unbroken run of the same command, but for its
-output directory, says what the weights and the predictions have to be.
+since the start: imports, reading, the record of the run, resuming. A run that ends before all kills are done is
+compared, and another begun. An unbroken run of the same command, but for its output directory, says what the weights
+and the predictions have to be.
 """
 
 import argparse
@@ -27,6 +28,8 @@ COMPARED = ("model.safetensors", "tokenizer.json", "generated_predictions.txt")
 MOMENTS = ("writing", "training", "any")
 # Seconds that no single run takes.
 PATIENCE = 300
+# Of a run that nothing kills: some ten kills, each after one more checkpoint.
+MAX_STEPS = 60
 
 
 @dataclass
@@ -36,60 +39,59 @@ class Survival:
     Attributes:
         kills: How often the run was killed.
         kills_while_writing: How often a checkpoint was then incomplete.
-        runs: How often the command was started, the unbroken run left out.
-        differing: Files of the result that are not those of the unbroken run.
-        is_log_equal: Whether every loss in the log is.
+        starts: How often the command was started, the unbroken run left out.
+        ends: How often a run came to its end.
+        differing: Files of those results that are not those of the unbroken run.
+        are_logs_equal: Whether every loss in the logs is.
     """
 
     kills: int = 0
     kills_while_writing: int = 0
-    runs: int = 0
+    starts: int = 0
+    ends: int = 0
     differing: tuple[str, ...] = ()
-    is_log_equal: bool = False
+    are_logs_equal: bool = True
 
 
 def survive(kills: int, folder: Path, seed: int = 0) -> Survival:
     """
-    Kill a run so many times, let it end, and compare it with an unbroken one.
+    Kill runs so many times in all, let them end, and compare each with an unbroken one.
 
     Args:
         kills: SIGKILLs.
-        folder: For the corpus and both runs; empty.
+        folder: For the corpus and all runs; empty.
         seed: Of the moments.
 
     Raises:
-        RuntimeError: A run ended with an error, or before it had been killed often enough.
+        RuntimeError: A run ended with an error.
     """
     write_corpus(folder)
-    arguments = command(folder, max_steps=12 + 6 * kills)
-    whole = start([*arguments, f"--output_dir={folder / 'whole'}"], folder / "whole.log")
+    arguments = command(folder)
+    log, whole = folder / "log", folder / "whole"
     begin = time.monotonic()
-    end_well(whole, folder / "whole.log")
+    end_well(start([*arguments, f"--output_dir={whole}"], log), log)
     duration = time.monotonic() - begin
     generator = random.Random(seed)
     survival = Survival()
-    output_dir = folder / "killed"
     while survival.kills < kills:
-        process = start([*arguments, f"--output_dir={output_dir}"], folder / "killed.log")
-        survival.runs += 1
-        moment = MOMENTS[survival.kills % len(MOMENTS)]
-        wait_for_moment(process, moment, output_dir, generator, duration)
-        if process.poll() is not None:
-            raise RuntimeError(
-                f"Run {survival.runs} ended with status {process.returncode} after {survival.kills} of {kills} kills:"
-                "\n" + (folder / "killed.log").read_text(encoding="utf-8")[-3000:]
-            )
-        survival.kills_while_writing += any((output_dir / "_incomplete").glob("*"))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        survival.kills += 1
-    process = start([*arguments, f"--output_dir={output_dir}"], folder / "killed.log")
-    survival.runs += 1
-    end_well(process, folder / "killed.log")
-    survival.differing = tuple(
-        name for name in COMPARED if (folder / "whole" / name).read_bytes() != (output_dir / name).read_bytes()
-    )
-    survival.is_log_equal = logged_losses(folder / "whole") == logged_losses(output_dir)
+        output_dir = folder / f"killed_{survival.ends}"
+        while True:
+            process = start([*arguments, f"--output_dir={output_dir}"], log)
+            survival.starts += 1
+            if survival.kills == kills:
+                break
+            wait_for_moment(process, MOMENTS[survival.kills % len(MOMENTS)], output_dir, generator, duration)
+            if process.poll() is not None:
+                break
+            survival.kills_while_writing += any((output_dir / "_incomplete").glob("*"))
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            survival.kills += 1
+        end_well(process, log)
+        survival.ends += 1
+        differing = [name for name in COMPARED if (whole / name).read_bytes() != (output_dir / name).read_bytes()]
+        survival.differing += tuple(str(output_dir / name) for name in differing)
+        survival.are_logs_equal &= logged_losses(whole) == logged_losses(output_dir)
     return survival
 
 
@@ -106,12 +108,12 @@ def write_corpus(folder: Path) -> None:
                 file.write(json.dumps({"translation": pair}, ensure_ascii=False) + "\n")
 
 
-def command(folder: Path, max_steps: int) -> list[str]:
+def command(folder: Path) -> list[str]:
     """A run that saves every other step."""
     return [
         sys.executable, str(REPOSITORY / "recipes" / "translation.py"), "--model_config=transformer_tiny",
         f"--config_overrides={SHAPE},dropout=0.1", f"--train_file={folder / 'train.jsonl'}",
-        f"--test_file={folder / 'test.jsonl'}", "--vocab_size=300", f"--max_steps={max_steps}",
+        f"--test_file={folder / 'test.jsonl'}", "--vocab_size=300", f"--max_steps={MAX_STEPS}",
         "--tokens_per_batch=150", "--gradient_accumulation_steps=2", "--learning_rate=0.003", "--num_beams=2",
         "--use_cpu", "--bf16=False", "--logging_steps=5", "--save_steps=2", "--save_total_limit=2",
     ]  # fmt: skip
@@ -188,8 +190,8 @@ def main() -> None:
         survival = survive(arguments.kills, Path(folder), arguments.seed)
     sys.stdout.write(
         f"{survival.kills} kills, {survival.kills_while_writing} of them while a checkpoint was incomplete; "
-        f"{survival.runs} runs; differing files: {', '.join(survival.differing) or 'none'}; losses "
-        f"{'equal' if survival.is_log_equal else 'differ'}\n"
+        f"{survival.starts} starts, {survival.ends} results; differing files: "
+        f"{', '.join(survival.differing) or 'none'}; losses {'equal' if survival.are_logs_equal else 'differ'}\n"
     )
 
 

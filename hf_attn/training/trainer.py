@@ -141,6 +141,9 @@ class RecipeTrainer(ResumingTrainer, FiniteTrainer, HubTrainer, OrderedEvaluatio
             self.accelerator.wait_for_everyone()
             load_weights(self.model, average_checkpoints(str(self.args.output_dir), self.args.average_checkpoints))
         self._leave_autocast()
+        if self.is_fsdp_enabled:
+            # Checkpoints may be in shards; what came out is a model that `from_pretrained` loads.
+            self.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
         self.save_model()
         self.save_state()
         if not isinstance(self._useful_tokens, torch.Tensor):

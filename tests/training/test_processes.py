@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from hf_attn import HfAttnForConditionalGeneration
 from tests.training import train_on_processes
@@ -142,6 +144,28 @@ def test_spread_model_is_saved_as_the_whole_one(tmp_path):
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.slow
+def test_shards_are_resumed_and_become_a_checkpoint(tmp_path):
+    """Each process saves its part; `accelerate merge-weights` makes of the parts what one process would have saved."""
+    options = {"max_steps": 6, "logging_steps": 1, "save_steps": 3}
+    whole = ended_well(launch(tmp_path / "whole", 2, fsdp2=True, **options))
+    options["fsdp2"] = "SHARDED_STATE_DICT"
+    finished, _ = launch(tmp_path / "parts", 2, sigterm_after=4, **options)
+    assert "Ended by SIGTERM after step 4, with a checkpoint" in finished.stderr
+    last = ended_well(launch(tmp_path / "parts", 2, **options))
+    assert last["history"] == whole["history"]
+    assert last["weights"] == whole["weights"]
+    shards = tmp_path / "parts" / "checkpoint-6" / "pytorch_model_fsdp_0"
+    assert len(list(shards.glob("*.distcp"))) == 2
+    merge = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "merge-weights", str(shards)]
+    subprocess.run([*merge, str(tmp_path / "merged")], check=True)
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    expected = load_file(tmp_path / "whole" / "checkpoint-6" / "model.safetensors")
+    assert expected.keys() <= merged.keys()
+    result = load_file(tmp_path / "parts" / "model.safetensors")
+    assert all(torch.equal(some[name], weight) for some in (merged, result) for name, weight in expected.items())
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 """A training on one process or several: `torchrun train_on_processes.py FOLDER OUT.json '{"model": "lstm", ...}'`.
 
 Writes the log, the predictions and a digest of the weights. Of the options, `sigterm_after` sends SIGTERM to the last
-process alone after a step, `exit_after` has it die there without a word, and `fsdp2` spreads the model; the others are
-those of `build_trainer`. A checkpoint in the folder is resumed.
+process alone after a step, `exit_after` has it die there without a word, and `fsdp2` spreads the model (true, or the
+type of the state dict that is saved); the others are those of `build_trainer`. A checkpoint in the folder is resumed.
 """
 
 import hashlib
@@ -40,12 +40,12 @@ class FaultOfTheLastProcess(TrainerCallback):
             os.kill(os.getpid(), self.signal_number)
 
 
-def spread_on_cpu() -> dict[str, Any]:
+def spread_on_cpu(state_dict_type: str | bool) -> dict[str, Any]:
     """
     Have accelerate take processes on the CPU for ones that it spreads models over; it knows those on GPUs alone.
 
     Returns:
-        Training arguments: those of recipes/accelerate/fsdp2.yaml.
+        Training arguments: those of recipes/accelerate/fsdp2.yaml, but for the type of the state dict if it is given.
     """
     create = Trainer.create_accelerator_and_postprocess
 
@@ -55,6 +55,8 @@ def spread_on_cpu() -> dict[str, Any]:
 
     Trainer.create_accelerator_and_postprocess = create_as_on_gpus
     config = yaml.safe_load((REPOSITORY / "recipes" / "accelerate" / "fsdp2.yaml").read_text(encoding="utf-8"))
+    if isinstance(state_dict_type, str):
+        config["fsdp_config"]["fsdp_state_dict_type"] = state_dict_type
     return {"fsdp": True, "fsdp_config": config["fsdp_config"]}
 
 
@@ -72,14 +74,14 @@ def train(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     """Train, and say what came of it."""
     faults = {"sigterm_after": signal.SIGTERM, "exit_after": signal.SIGKILL}
     callbacks = [FaultOfTheLastProcess(options.pop(name), faults[name]) for name in list(faults) if name in options]
-    if options.pop("fsdp2", False):
-        options |= spread_on_cpu()
+    if fsdp2 := options.pop("fsdp2", False):
+        options |= spread_on_cpu(fsdp2)
     predicts = options.pop("predicts", False)
     trainer = build_trainer(folder, **options)
     for callback in callbacks:
         trainer.add_callback(callback)
     rows = trainer.train_dataset
-    trainer.train(last_checkpoint(folder))
+    trainer.train_and_save(last_checkpoint(folder))
     result = {
         "history": outcome(trainer)["history"],
         "weights": digest(trainer),

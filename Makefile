@@ -40,7 +40,7 @@ format: $(STAMP) ## format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## compare speed and memory with other libraries, in about 15 minutes on 2 cores
+bench: $(STAMP) ## compare speed and memory with other libraries, in about 20 minutes on 2 cores
 	@$(call run_benchmarks,--quick)
 
 bench-full: $(STAMP) ## the same in all sizes and with more rounds

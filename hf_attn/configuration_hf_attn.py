@@ -10,7 +10,7 @@ import difflib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from huggingface_hub.dataclasses import strict
@@ -336,10 +336,11 @@ class HfAttnConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @classmethod
-    def known_keywords(cls) -> set[str]:
+    @cache
+    def known_keywords(cls) -> frozenset[str]:
         """Names that the constructor takes: own and inherited fields, their aliases, and generation settings."""
         declared = {field.name for field in fields(cls)}
-        return declared | set(cls.attribute_map) | INHERITED_KEYWORDS | set(GenerationConfig().to_dict())
+        return frozenset(declared | set(cls.attribute_map) | INHERITED_KEYWORDS | set(GenerationConfig().to_dict()))
 
     @classmethod
     def from_preset(cls, name: str, **overrides) -> "HfAttnConfig":

@@ -196,6 +196,13 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             "the checkpoint's, 1 for fresh weights."
         },
     )
+    early_stopping: bool | None = field(
+        default=None,
+        metadata={
+            "help": "End a search once `num_beams` outputs have ended, which favours short ones. Default: the "
+            "checkpoint's, for fresh weights False: go on while a better output is likely."
+        },
+    )
     average_checkpoints: int = field(
         default=0, metadata={"help": "Average the weights of so many last checkpoints at the end; 0: the last ones."}
     )
@@ -226,10 +233,11 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(f"`tokens_per_batch` must be at least 1, got {self.tokens_per_batch}.")
         if self.num_beams < 1:
             raise ValueError(f"`num_beams` must be at least 1, got {self.num_beams}.")
-        if self.length_penalty is not None and self.num_beams == 1:
-            raise ValueError(
-                f"`length_penalty` compares beams and needs `num_beams` above 1, got {self.length_penalty} with 1."
-            )
+        for name in ("length_penalty", "early_stopping"):
+            if getattr(self, name) is not None and self.num_beams == 1:
+                raise ValueError(
+                    f"`{name}` is about beams and needs `num_beams` above 1, got {getattr(self, name)} with 1."
+                )
         if self.nonfinite_loss not in ("stop", "skip"):
             raise ValueError(f"`nonfinite_loss` must be 'stop' or 'skip', got {self.nonfinite_loss!r}.")
         if self.generation_num_beams is None:

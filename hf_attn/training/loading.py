@@ -351,6 +351,7 @@ def set_generation(
     num_beams: int,
     forced_bos_token_id: int | None = None,
     length_penalty: float | None = None,
+    early_stopping: bool | None = None,
 ) -> None:
     """
     Make the model's generation config fit the task; it is saved with the model.
@@ -363,7 +364,7 @@ def set_generation(
         num_beams: Beams of `generate` without arguments.
         forced_bos_token_id: The token that an output starts with, such as that of a language; `None` leaves the
             checkpoint's.
-        length_penalty: That of beams; `None` leaves the checkpoint's.
+        length_penalty, early_stopping: Those of beams; `None` leaves the checkpoint's.
     """
     config = model.generation_config
     if target_length is not None:
@@ -373,9 +374,10 @@ def set_generation(
             config.max_new_tokens = min(config.max_new_tokens, positions - 1)
         config.max_length = None
     config.num_beams = num_beams
-    config.early_stopping = num_beams > 1
     if length_penalty is not None:
         config.length_penalty = length_penalty
+    if early_stopping is not None:
+        config.early_stopping = early_stopping
     config.use_cache = True
     config.pad_token_id = tokenizer.pad_token_id
     config.eos_token_id = tokenizer.eos_token_id

@@ -74,7 +74,15 @@ def prepare_generation(
     _check_positions(model, tokenized)
     target_length = longest_target(tokenized.get("train"), run.data_args)
     arguments = run.training_args
-    set_generation(model, tokenizer, target_length, arguments.num_beams, forced_bos_token_id, arguments.length_penalty)
+    set_generation(
+        model,
+        tokenizer,
+        target_length,
+        arguments.num_beams,
+        forced_bos_token_id,
+        length_penalty=arguments.length_penalty,
+        early_stopping=arguments.early_stopping,
+    )
 
 
 def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:

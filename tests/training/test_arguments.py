@@ -52,7 +52,8 @@ def test_data_arguments(arguments, message):
     [
         ({"tokens_per_batch": 0}, "`tokens_per_batch` must be at least 1, got 0"),
         ({"num_beams": 0}, "`num_beams` must be at least 1, got 0"),
-        ({"num_beams": 1, "length_penalty": 1.4}, "`length_penalty` compares beams and needs `num_beams` above 1"),
+        ({"num_beams": 1, "length_penalty": 1.4}, "`length_penalty` is about beams and needs `num_beams` above 1"),
+        ({"num_beams": 1, "early_stopping": True}, "`early_stopping` is about beams and needs `num_beams` above 1"),
         ({"average_checkpoints": -1}, "`average_checkpoints` must be 0 or more, got -1"),
         ({"average_checkpoints": 3, "save_total_limit": 2}, "`save_total_limit` must be at least 3 .* got 2"),
         (

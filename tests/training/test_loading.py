@@ -185,7 +185,8 @@ def test_generation_fits_the_training_data(tokenizer, training):
     # Half as many tokens again as the longest target.
     assert (config.max_new_tokens, config.max_length, config.num_beams, config.eos_token_id) == (14, None, 4, 2)
     assert config.use_cache
-    set_generation(model, tokenizer, None, num_beams=2, length_penalty=1.4)
+    assert not config.early_stopping  # as in transformers: a search goes on while a better output is likely
+    set_generation(model, tokenizer, None, num_beams=2, length_penalty=1.4, early_stopping=True)
     assert (config.max_new_tokens, config.num_beams, config.length_penalty) == (14, 2, 1.4)
     set_generation(model, tokenizer, None, num_beams=1)
     assert (config.max_new_tokens, config.num_beams, config.length_penalty) == (14, 1, 1.4)

@@ -452,6 +452,12 @@ class HfAttnConfig(PreTrainedConfig):
             value = keywords.get(name, getattr(self, name, None) if name in self.__dict__ else None)
             if value is not None and not isinstance(value, allowed):
                 raise TypeError(f"`{name}` must be {_type_names(allowed)}, got {value!r} ({type(value).__name__}).")
+        for name in ("id2label", "per_layer_config"):
+            for key in keywords.get(name, self.__dict__.get(name)) or ():
+                try:
+                    int(key)
+                except (TypeError, ValueError, OverflowError):
+                    raise ValueError(f"The keys of `{name}` must be whole numbers, got {key!r}.") from None
         for name, dtype in (("dtype", self.dtype), ("torch_dtype", keywords.get("torch_dtype"))):
             if isinstance(dtype, str):
                 _check_choice(name, dtype, DTYPES)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
+import pyarrow.parquet as pq
 from datasets import (
     Dataset,
     DatasetDict,
@@ -198,6 +199,8 @@ def _read_file(path: Path, argument: str, streaming: bool) -> Dataset | Iterable
     # A name may hold the signs of a pattern.
     pattern = re.sub(r"([*?[])", r"[\1]", os.path.abspath(path))
     try:
+        if builder == "parquet":
+            _check_texts(path)
         split = load_dataset(builder, data_files=pattern, streaming=streaming, **options).get("train", ())
         fault = _fault_of_columns(split)
         first_row = None if fault else next(iter(split), None)
@@ -230,7 +233,10 @@ def _check_no_archive(path: Path, argument: str) -> None:
 
 
 def _check_json(path: Path, argument: str) -> None:
-    """Refuses rows on which the reader of json ends the process without a word: deep ones, and `null`."""
+    """
+    Refuses rows on which the reader of json ends the process without a word, deep ones and `null`, and those that it
+    would stumble over in the middle of a stream: ones in another encoding.
+    """
     try:
         with _opened(path) as file:
             depth, number = 0, 1
@@ -239,6 +245,9 @@ def _check_json(path: Path, argument: str) -> None:
                 if number == 1 and block.lstrip(_WHITE).startswith(b"["):
                     block += file.read()
                     lines = [block]
+                fault = _fault_of_encoding(path, block, number)
+                if fault is not None:
+                    raise ValueError(f"`{argument}`: {fault}")
                 _check_nulls(path, argument, lines, number)
                 depth, deepest = _depths(block, depth)
                 if deepest > _DEEPEST:
@@ -246,6 +255,13 @@ def _check_json(path: Path, argument: str) -> None:
                 number += len(lines)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"`{argument}`: {path} cannot be read: {error}") from error
+
+
+def _check_texts(path: Path) -> None:
+    """Raises what pyarrow has to say of a parquet file in which texts are not UTF-8; its reader does not look at it."""
+    with _opened(path) as file:
+        for batch in pq.ParquetFile(file).iter_batches():
+            batch.validate(full=True)
 
 
 def _check_nulls(path: Path, argument: str, lines: list[bytes], first: int) -> None:
@@ -321,14 +337,20 @@ def _reason(path: Path, builder: str, cause: BaseException) -> str:
         return f"{path} cannot be read: {error}"
     if "corresponds to no data" in str(cause) or not any(line.strip() for line in lines):
         return f"{path} has no rows"
-    for number, line in enumerate(lines, start=1):
-        try:
-            line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return f"line {number} of {path} is not UTF-8: {error.reason} at byte {error.start}"
     if builder == "json":
         return _broken_json(path, lines) or unknown
-    return unknown
+    return _fault_of_encoding(path, b"".join(lines)) or unknown
+
+
+def _fault_of_encoding(path: Path, block: bytes, first: int = 1) -> str | None:
+    """Where whole lines of a file are not UTF-8; the first of them has the number `first`."""
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = first + block.count(b"\n", 0, error.start)
+        place = error.start - block.rfind(b"\n", 0, error.start) - 1
+        return f"line {number} of {path} is not UTF-8: {error.reason} at byte {place}"
+    return None
 
 
 def _broken_json(path: Path, lines: list[bytes]) -> str | None:

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
 from ..adapters import add_lora, four_bit_config
@@ -257,7 +258,8 @@ def build_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) 
     The config of fresh weights: a preset or json file, the sizes and ids of the tokenizer, and the overrides on top.
 
     Raises:
-        ValueError: `model_config` is neither a preset nor a file, or an override is not a field of the config.
+        ValueError: `model_config` is neither a preset nor a file, or an override is not a field of the config; or the
+            file is of a `model_type` that transformers does not know.
     """
     overrides = parse_overrides(arguments.config_overrides)
     values = {
@@ -280,6 +282,11 @@ def build_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) 
     if model_type == HfAttnConfig.model_type:
         values["decoder_start_token_id"] = tokenizer.eos_token_id
         return HfAttnConfig(**{**content, **values, **_without(overrides, values)})
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        raise ValueError(
+            f"`model_type` in {name!r} must be '{HfAttnConfig.model_type}', or one that transformers knows, such as "
+            f"'bart', 'marian' and 't5'; got {model_type!r}."
+        )
     return _stock_config(model_type, content, values, _without(overrides, values))
 
 

@@ -83,6 +83,7 @@ def test_a_directory_by_dataset_name(tmp_path):
         ("a.json", '\n{"en": "a"}\nnonsense\n', "line 3 of {path} is not valid json"),
         ("a.jsonl", '{"en": "a"}\n3\n', "line 2 of {path} must be a json object, got int"),
         ("a.txt", b"one\ncaf\xe9\n", "line 2 of {path} is not UTF-8: invalid continuation byte at byte 3"),
+        ("a.jsonl", b'{"a": "x"}\n{"a": "\x80"}\n', "line 2 of {path} is not UTF-8: invalid start byte at byte 7"),
         ("a.csv", "en,de\na,b\na,b,c,d\n", "{path} cannot be read as csv: ParserError"),
         ("a.parquet", "not parquet", "{path} cannot be read as parquet"),
         ("a.jsonl", "", "{path} has no rows"),

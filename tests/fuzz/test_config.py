@@ -117,6 +117,8 @@ def test_types_are_checked():
         ({"dtype": "nn"}, "`dtype` must be one of float32, float16, bfloat16, float64, got 'nn'"),
         ({"to_dict": 3}, "`to_dict` is not a field of HfAttnConfig, which has something else of this name"),
         ({"__dict__": {}}, "`__dict__` is not a field of HfAttnConfig"),
+        ({"id2label": {"": None}}, "The keys of `id2label` must be whole numbers, got ''"),
+        ({"per_layer_config": {"a": {}}}, "The keys of `per_layer_config` must be whole numbers, got 'a'"),
         ({"cache_layer_types": ["lstm"]}, "`cache_layer_types` is not a field of HfAttnConfig"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,

@@ -258,7 +258,7 @@ def _check_json(path: Path, argument: str) -> None:
 
 
 def _check_texts(path: Path) -> None:
-    """Raises what pyarrow has to say of a parquet file in which texts are not UTF-8; its reader does not look at it."""
+    """Raises what pyarrow says of texts in a parquet file that are not UTF-8: its reader does not look at them."""
     with _opened(path) as file:
         for batch in pq.ParquetFile(file).iter_batches():
             batch.validate(full=True)

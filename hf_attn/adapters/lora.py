@@ -23,6 +23,7 @@ MERGED_FOLDER = "merged"
 ALL_LINEAR = "all-linear"
 SPAN_HEAD = "qa_outputs"
 OUTPUT_PROJECTION = "lm_head"
+COPY_HEAD = "copy_head"
 
 
 class LoraArguments(Protocol):
@@ -149,7 +150,8 @@ def tied_names(model: PreTrainedModel) -> set[str]:
 
 def four_bit_config() -> BitsAndBytesConfig:
     """
-    4-bit NormalFloat with double quantisation (Dettmers et al. 2023), the output projection and a span head excepted.
+    4-bit NormalFloat with double quantisation (Dettmers et al. 2023), the output projection, a span head and the gate
+    of copying excepted.
 
     Raises:
         ImportError: bitsandbytes is not installed.
@@ -161,8 +163,8 @@ def four_bit_config() -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        # A span head is trained whole, which four bits cannot be.
-        llm_int8_skip_modules=[OUTPUT_PROJECTION, SPAN_HEAD],
+        # A span head is trained whole, which four bits cannot be; the gate of copying has one output.
+        llm_int8_skip_modules=[OUTPUT_PROJECTION, SPAN_HEAD, COPY_HEAD],
     )
 
 

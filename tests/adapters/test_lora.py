@@ -148,7 +148,7 @@ def test_fingerprint_is_the_same_in_any_precision():
 def test_four_bits_train_and_load_again(tmp_path, auto_class, use_dora):
     # A GRU reads in two directions of half the width each.
     widths = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 128)
-    tiny_model(tiny_config(**MIXED, **widths)).save_pretrained(tmp_path / "base")
+    tiny_model(tiny_config(**MIXED, **widths, copy_attention=True)).save_pretrained(tmp_path / "base")
     base = auto_class.from_pretrained(tmp_path / "base", quantization_config=four_bit_config())
     model = add_lora(base, arguments(load_in_4bit=True, use_dora=use_dora))
     if auto_class is AutoModelForSeq2SeqLM:
@@ -171,7 +171,7 @@ def test_four_bits_train_and_load_again(tmp_path, auto_class, use_dora):
         # Products are in bfloat16, and the order of their sums depends on what was trained.
         torch.testing.assert_close(again(**inputs).loss, loss, rtol=5e-3, atol=0)
         with again.disable_adapter():
-            assert abs(again(**inputs).loss - loss) > 0.05 * loss
+            assert abs(again(**inputs).loss - loss) > 0.01 * loss
 
 
 def test_four_bits_refuse_widths_that_the_kernel_has_no_blocks_for(tmp_path):

@@ -57,6 +57,7 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
     fingerprint = base_fingerprint(model)
     if arguments.load_in_4bit:
         check_four_bit_widths(model)
+        keep_four_bits_trainable(model)
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM if model.can_generate() else TaskType.QUESTION_ANS,
@@ -131,6 +132,17 @@ def check_four_bit_widths(model: PreTrainedModel) -> None:
                 f"{module.in_features} and {module.out_features} in `{name}`. Fine-tune without `load_in_4bit`, or "
                 "on a GPU."
             )
+
+
+def keep_four_bits_trainable(model: PreTrainedModel) -> None:
+    """
+    Keep bitsandbytes from packing 4-bit weights for a CPU's inference kernel.
+
+    It does so at the first forward without gradients, that is in an evaluation, and no backward works afterwards.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def linear_names(model: nn.Module) -> list[str]:

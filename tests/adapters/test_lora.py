@@ -156,7 +156,9 @@ def test_four_bits_train_and_load_again(tmp_path, auto_class, use_dora):
     else:
         inputs = {"input_ids": batch()["input_ids"], "start_positions": torch.ones(2, dtype=torch.long)}
         inputs["end_positions"] = inputs["start_positions"] + 1
-    model(**inputs).loss.backward()
+    with torch.no_grad():  # as an evaluation does
+        model.eval()(**inputs)
+    model.train()(**inputs).loss.backward()
     trained = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert any("lora_B" in name for name in trained)
     assert any("qa_outputs" in name for name in trained) == (auto_class is AutoModelForQuestionAnswering)

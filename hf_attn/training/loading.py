@@ -167,7 +167,7 @@ def load_model(
             )
         if auto_class is not AutoModelForSeq2SeqLM:
             _allow_new_head(model, loading)
-        elif overrides.get("copy_attention"):
+        elif overrides.get("copy_attention") or _saved_for_another_task(model):
             _refuse_adapter_on_new_head(adapter_arguments, loading)
             _allow_new_head(model, loading)
         _check_complete(name, loading)
@@ -193,11 +193,18 @@ def _allow_new_head(model: PreTrainedModel, loading: dict[str, Any]) -> None:
         loading["missing_keys"] = set(loading["missing_keys"]).difference(head)
 
 
+def _saved_for_another_task(model: PreTrainedModel) -> bool:
+    """Whether the checkpoint was saved with another head, such as a span head, which has neither logits nor a copy."""
+    architectures = model.config.architectures
+    return bool(architectures) and type(model).__name__ not in architectures
+
+
 def _refuse_adapter_on_new_head(arguments: AdapterArguments, loading: dict[str, Any]) -> None:
     if arguments.lora and loading["missing_keys"]:
+        listed = ", ".join(f"`{key}`" for key in sorted(loading["missing_keys"]))
         raise ValueError(
-            "`config_overrides` sets `copy_attention`, whose weights the checkpoint lacks: an adapter could not be "
-            "loaded on it again. Fine-tune it whole, or start from a checkpoint that copies."
+            f"`model_name_or_path` lacks {listed}: an adapter could not be loaded on weights that start fresh. "
+            "Fine-tune it whole, or start from a checkpoint that has them."
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import MarianConfig, MarianMTModel
 
-from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
+from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration, HfAttnForQuestionAnswering
 from hf_attn.data import train_tokenizer
 from hf_attn.training import (
     AdapterArguments,
@@ -162,13 +162,23 @@ def test_overrides_of_a_checkpoint(checkpoint, tokenizer, training):
     assert {name for name in loaded if "copy_head" in name} == {"copy_head.gate.weight", "copy_head.gate.bias"}
 
 
+def test_writing_starts_from_a_checkpoint_that_marks(tmp_path, tokenizer, training):
+    overrides = f"{SMALL},copy_attention=true"
+    config = build_config(ModelArguments(model_config="transformer_tiny", config_overrides=overrides), tokenizer)
+    HfAttnForQuestionAnswering(config).save_pretrained(tmp_path)
+    model = load_model(ModelArguments(model_name_or_path=str(tmp_path)), AdapterArguments(), training, tokenizer)
+    stored, loaded = load_file(tmp_path / "model.safetensors"), model.state_dict()
+    assert all(torch.equal(loaded[name], stored[name]) for name in stored if not name.startswith("qa_outputs"))
+    assert torch.isfinite(loaded["copy_head.gate.weight"]).all()
+
+
 @pytest.mark.parametrize(
     ("overrides", "lora", "message"),
     [
         ("d_modle=8", False, "`config_overrides` names `d_modle`, which is not a field of HfAttnConfig"),
         ("encoder_ffn_dim=8", False, r"has shape \(16, 16\), the config says \(8, 16\)"),
         ("encoder_layers=9", False, "`encoder_layers` is 9, got a list of 4"),
-        ("copy_attention=true", True, "sets `copy_attention`, whose weights the checkpoint lacks"),
+        ("copy_attention=true", True, "lacks `copy_head.gate.bias`, `copy_head.gate.weight`: an adapter could not"),
     ],
 )
 def test_overrides_that_a_checkpoint_does_not_take(checkpoint, tokenizer, training, overrides, lora, message):

@@ -270,6 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             usage=mask_usage_lines,
         )
         print(told)
+    trainer.accelerator.end_training()
     return metrics
 
 

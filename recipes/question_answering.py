@@ -236,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             usage=partial(question_usage_lines, context=context, is_extractive=is_extractive),
         )
         print(told)
+    stages.trainer.accelerator.end_training()
     return stages.metrics
 
 

@@ -163,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             example=task.source_prefix + shortened(sources[0] if sources else "Ann: Lunch at one? Bob: Gladly."),
         )
         print(told)
+    stages.trainer.accelerator.end_training()
     return stages.metrics
 
 

@@ -146,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             example=sources["test"][0] if predictions else "Hello.",
         )
         print(told)
+    stages.trainer.accelerator.end_training()
     return stages.metrics
 
 

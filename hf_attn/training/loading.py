@@ -195,8 +195,8 @@ def _allow_new_head(model: PreTrainedModel, loading: dict[str, Any]) -> None:
 
 def _saved_for_another_task(model: PreTrainedModel) -> bool:
     """Whether the checkpoint was saved with another head, such as a span head, which has neither logits nor a copy."""
-    architectures = model.config.architectures
-    return bool(architectures) and type(model).__name__ not in architectures
+    architectures = model.config.architectures or []
+    return architectures != [] and type(model).__name__ not in architectures
 
 
 def _refuse_adapter_on_new_head(arguments: AdapterArguments, loading: dict[str, Any]) -> None:

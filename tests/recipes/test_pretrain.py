@@ -124,6 +124,24 @@ def test_equal_scores_on_two_processes_and_after_an_interruption(tmp_path, mixtu
     assert scores[0]["eval_stories_masked_loss"] == pytest.approx(whole["eval_stories_masked_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
+def test_processes_part_before_the_interpreter_ends(tmp_path, mixture):
+    # Gloo's threads abort a process that ends while they run, now and then.
+    script = tmp_path / "ends.py"
+    script.write_text(
+        f"""
+import sys
+import torch
+sys.path.insert(0, {str(RECIPES)!r})
+import pretrain
+pretrain.main(sys.argv[1:])
+assert not torch.distributed.is_initialized()
+""",
+        encoding="utf-8",
+    )
+    succeeded(launch_recipe(*mixture, f"--output_dir={tmp_path / 'run'}", recipe=str(script), processes=2))
+
+
 def test_scores_count_hidden_tokens_alone():
     # Two corpora, sources of 1, 3 and 2 tokens: the rows are sorted.
     corpora = {

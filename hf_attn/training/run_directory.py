@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
 from transformers.utils import logging
 
 from .checkpoints import last_checkpoint, part_of, read_json, write_text_whole
@@ -17,10 +18,11 @@ logger = logging.get_logger(__name__)
 RUN_FILE = "run.json"
 
 _DATA_FILES = ("train_file", "validation_file", "test_file")
-# Where `RUN_FILE` keeps the fingerprints of the data files.
+# Where `RUN_FILE` keeps the fingerprints of the data.
 _FINGERPRINTS = "data_fingerprints"
 _READ_WHOLE_BYTES = 1 << 30
 _BLOCK_BYTES = 1 << 20
+_HUB_SECONDS = 10.0
 
 # Arguments that change neither the weights nor the predictions.
 _INCIDENTAL = frozenset(
@@ -72,7 +74,7 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any]) -> str | No
         The last checkpoint of the same run that is whole, or `None` when there is nothing to resume.
 
     Raises:
-        ValueError: The directory holds a different run, or the same on data files that have changed since, or files
+        ValueError: The directory holds a different run, or the same on data that have changed since, or files
             that no run wrote, or cannot be written to.
     """
     directory = Path(output_dir)
@@ -105,7 +107,7 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any]) -> str | No
 def record_run(output_dir: str | Path, values: dict[str, Any]) -> None:
     """
     Make the directory and write down there, for `resume_or_refuse`, the arguments of the run that it will hold, and
-    the fingerprints of its data files.
+    the fingerprints of its data: of files their contents, of a data set on the Hub its commit.
     """
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     described = _described(values)
@@ -135,9 +137,22 @@ def fingerprint(path: str | Path) -> str:
 
 
 def _fingerprints(values: dict[str, Any]) -> dict[str, str]:
-    """By field; a file that is not there is left to the reader, which says so."""
+    """By field; data that are not there are left to the reader, which says so."""
     paths = {name: values[name] for name in _DATA_FILES if values.get(name) is not None}
-    return {name: fingerprint(path) for name, path in paths.items() if os.path.isfile(path)}
+    fingerprints = {name: fingerprint(path) for name, path in paths.items() if os.path.isfile(path)}
+    commit = _hub_commit(values.get("dataset_name"), values.get("dataset_revision"))
+    return fingerprints | ({"dataset_name": f"commit {commit}"} if commit else {})
+
+
+def _hub_commit(name: str | None, revision: str | None) -> str | None:
+    """The commit that a data set on the Hub is at; `None` for a directory, and where the Hub does not answer."""
+    if name is None or os.path.isdir(name):
+        return None
+    try:
+        return HfApi().dataset_info(name, revision=revision, timeout=_HUB_SECONDS).sha
+    # The client of the Hub, the network and a proxy have errors of many kinds; the reader says what is wrong.
+    except Exception:
+        return None
 
 
 def _check_data(directory: Path, before: Any, values: dict[str, Any]) -> None:

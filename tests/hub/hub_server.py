@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.is_cut_off():
             return
         parts = unquote(urlsplit(self.path).path).strip("/").split("/")
-        is_api = parts[:2] == ["api", "models"]
+        is_api = parts[:2] in (["api", "models"], ["api", "datasets"])
         name = "/".join(parts[2:4] if is_api else parts[:2])
         repository = self.server.repositories.get(name)
         if repository is None:

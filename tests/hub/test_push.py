@@ -14,6 +14,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
 
+from hf_attn.training import record_run, resume_or_refuse
 from hf_attn.training.hub import NOT_PUSHED, claim_repository, push_directory
 from tests.hub.hub_server import TOKEN, Hub, Repository
 from tests.recipes.launching import RECIPES, REPOSITORY, SHAPE
@@ -192,6 +193,21 @@ def test_a_hub_that_does_not_answer(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ConnectionError, match="offline mode is enabled"):
         claim_repository("new", tmp_path)
+
+
+def test_a_data_set_that_changed_is_noticed_by_its_commit(hub, tmp_path):
+    hub.repositories["ann/pairs"] = Repository()
+    values = {"dataset_name": "ann/pairs"}
+    record_run(tmp_path, values)
+    before = hub.repositories["ann/pairs"].sha
+    assert resume_or_refuse(tmp_path, values) is None
+    hub.repositories["ann/pairs"].files["train.jsonl"] = b"{}"
+    after = hub.repositories["ann/pairs"].sha
+    with pytest.raises(ValueError, match=f"`dataset_name` 'ann/pairs' was commit {before} and is commit {after}"):
+        resume_or_refuse(tmp_path, values)
+    # Without a network the cache serves what it has.
+    hub.fails_at = "/api/"
+    assert resume_or_refuse(tmp_path, values) is None
 
 
 def test_no_file_of_this_machine_is_pushed(hub, tmp_path):

@@ -6,7 +6,7 @@
     python benchmarks/bench_long_inputs.py --float32
 
 One encoder layer of d_model 512 with a window of 256 tokens in all, forward pass alone or with the backward pass, all
-systems in the precision that the recipes choose for the device; "memory" is a decoder layer whose cross-attention
+systems in the recipes' precision for the device; "cross-attention" is a decoder layer whose cross-attention
 reads so many source tokens. Each system runs in a process of its own; the processes take turns, and keep the memory
 that they free, as the recipes do. Peak memory is what a pass adds to the weights. Quality is the largest difference of
 outputs and gradients from dense attention under that mask, in float32.
@@ -45,7 +45,7 @@ from recording import Row, command_line, compare, environment, write_rows
 from workers import Requests, Worker
 
 
-SLIDING, LINEAR, FULL, CROSS, LED = "sliding_attention", "linear_attention", "full_attention", "memory", "LED"
+SLIDING, LINEAR, FULL, CROSS, LED = "sliding_attention", "linear_attention", "full_attention", "cross-attention", "LED"
 TRAINING = "training"
 SYSTEMS = (SLIDING, LINEAR, FULL, CROSS, LED)
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)

@@ -165,11 +165,16 @@ def training_rows(size: str, folder: Path, corpus: str, device: str, arguments: 
                 quality=f"held-out loss {ends[OURS]['loss']:.3f} / {ends[peer]['loss']:.3f} after "
                 f"{ends[OURS]['updates']} updates",
                 memory=(ends[OURS]["memory"], ends[peer]["memory"]),
-                details={"vocab_size": vocab_size, **{f"task_{name}": tasks[name] for name in (OURS, peer)}},
+                details={"vocab_size": vocab_size, **{f"task_{name}": settings(tasks[name]) for name in (OURS, peer)}},
             )
         )
     rows.append(utilization_row(size, samples, vocab_size, command, device))
     return rows
+
+
+def settings(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a task, without the place of its data."""
+    return {name: value for name, value in task.items() if name != "folder"}
 
 
 def train_in_turn(

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Fine-tune the English base whole and by adapters, task by task, and tabulate what each way costs and scores.
+"""Fine-tune a checkpoint whole and by adapters, task by task, and tabulate what each way costs and scores.
 
     python benchmarks/compare_adapters.py
     python benchmarks/compare_adapters.py --tasks qamr --variants full lora --table_only
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
@@ -25,16 +25,25 @@ from hf_attn.training import format_table
 from hf_attn.training.reporting import RESULTS_FILE
 
 
-BASE = "recipes/checkpoints/english_base"
 FOLDER = Path("outputs/compare_adapters")
 USAGE_FILE = "usage.json"
 HEADER = ["task", "way", "score", "share of full", "trained", "of all", "peak memory", "CPU minutes", "on disk"]
 
-# Recipe and score. The configs fine-tune the base whole.
+
+class Task(NamedTuple):
+    """A task: its recipe, its score in `all_results.json`, and the checkpoint that its config fine-tunes whole."""
+
+    recipe: str
+    score: str
+    base: str
+
+
+ENGLISH_BASE = "recipes/checkpoints/english_base"
 TASKS = {
-    "scitldr": ("summarization", "rouge1"),
-    "qamr": ("question_answering", "f1"),
-    "tweetqa": ("question_answering", "rougeL"),
+    "multi30k_en_de_tatoeba": Task("translation", "bleu", "recipes/checkpoints/tatoeba_en_de_hybrid"),
+    "scitldr": Task("summarization", "rouge1", ENGLISH_BASE),
+    "qamr": Task("question_answering", "f1", ENGLISH_BASE),
+    "tweetqa": Task("question_answering", "rougeL", "outputs/qamr_generative"),
 }
 
 _LORA = ["--model_name_or_path={base}", "--learning_rate=3e-3", "--lora", "--lora_r=8", "--lora_alpha=16"]
@@ -53,9 +62,9 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-def command(task: str, variant: str, base: str) -> list[str]:
+def command(task: str, variant: str) -> list[str]:
     """The command line of a run, without what starts Python."""
-    recipe, _ = TASKS[task]
+    recipe, _, base = TASKS[task]
     own = [option.format(base=base) for option in VARIANTS[variant][1]]
     return [
         "launch", "--num_processes=1", f"recipes/{recipe}.py", f"--config=recipes/configs/{task}.yaml",
@@ -63,7 +72,7 @@ def command(task: str, variant: str, base: str) -> list[str]:
     ]  # fmt: skip
 
 
-def run(task: str, variant: str, base: str) -> None:
+def run(task: str, variant: str) -> None:
     """Train and score, unless that has been done, and record the peak memory in KiB and the CPU seconds.
 
     Raises:
@@ -73,7 +82,7 @@ def run(task: str, variant: str, base: str) -> None:
     if (folder / USAGE_FILE).is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    arguments = command(task, variant, base)
+    arguments = command(task, variant)
     log = folder.with_suffix(".log")
     with log.open("w", encoding="utf-8") as stream:
         launcher = "from accelerate.commands.accelerate_cli import main; main()"
@@ -99,7 +108,7 @@ def num_stored(file: Path) -> int:
     return total
 
 
-def measured(task: str, variant: str, base: str) -> dict[str, Any]:
+def measured(task: str, variant: str) -> dict[str, Any]:
     """What a finished run scored and cost."""
     folder = FOLDER / task / variant
     results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
@@ -110,13 +119,13 @@ def measured(task: str, variant: str, base: str) -> dict[str, Any]:
     return {
         "task": task,
         "variant": variant,
-        "score": results[f"predict_{TASKS[task][1]}"],
+        "score": results[f"predict_{TASKS[task].score}"],
         "trained": trained,
-        "all": num_stored(Path(base) / "model.safetensors") + trained if is_adapter else trained,
+        "all": num_stored(Path(TASKS[task].base) / "model.safetensors") + trained if is_adapter else trained,
         "peak_memory_mib": used["ru_maxrss"] / 1024,
         "cpu_minutes": used["cpu_seconds"] / 60,
         "megabytes": weights.stat().st_size / 1e6,
-        "command": f"accelerate {shlex.join(command(task, variant, base))}",
+        "command": f"accelerate {shlex.join(command(task, variant))}",
     }
 
 
@@ -143,7 +152,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 def main() -> None:
     """Run, or tabulate, what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", default=BASE, help="directory of the checkpoint that is fine-tuned")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--table_only", action="store_true", help="tabulate what has finished")
@@ -155,9 +163,9 @@ def main() -> None:
     for task in arguments.tasks:
         for variant in arguments.variants:
             if not arguments.table_only:
-                run(task, variant, arguments.base)
+                run(task, variant)
             if (FOLDER / task / variant / USAGE_FILE).is_file():
-                rows.append(measured(task, variant, arguments.base))
+                rows.append(measured(task, variant))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     print(table(rows))

@@ -227,7 +227,7 @@ def table(rows: Iterable[Row]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    measured = f"{row.measured:.2f} {row.unit}".replace(" ×", "×")
+    measured = f"{row.measured:.2f} {row.unit}".replace(" ×", "×") if row.unit else f"{row.measured:.3f}"
     if row.lowest is not None and row.highest is not None:
         measured += f" ({row.lowest:.2f} to {row.highest:.2f})"
     goal = ""

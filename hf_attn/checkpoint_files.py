@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import (
     ADAPTER_CONFIG_NAME,
     ADAPTER_SAFE_WEIGHTS_NAME,
@@ -126,7 +127,8 @@ def check_size(name: str, config: PreTrainedConfig, auto_class: Any, trust_remot
         ValueError: The config describes more than 16 times the numbers that are stored.
     """
     files = sorted(Path(name).glob("model*.safetensors")) if os.path.isdir(name) else []
-    if not files:
+    # DeepSpeed makes no model without weights.
+    if not files or is_deepspeed_zero3_enabled():
         return
     stored = 0
     for file in files:

@@ -127,11 +127,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     stages.add_baseline("copy_source", sources.get("test", []))
 
     # Write.
+    output_dir = run.training_args.output_dir
+    if predictions:
+        source = task.source_prefix + sources["test"][0]
+        # On every process: each may hold a part of the weights.
+        write_attention(output_dir, model, tokenizer, source, predictions[0], is_drawn=stages.is_main_process)
     if stages.is_main_process:
         if predictions:
-            output_dir = run.training_args.output_dir
             write_predictions(output_dir, predictions)
-            write_attention(output_dir, model, tokenizer, task.source_prefix + sources["test"][0], predictions[0])
             print(f"\n{score_table(stages.metrics, SCORES, BASELINES, run.training_args.task_metric)}\n")
             rows = zip(sources["test"], references["test"], predictions, strict=True)
             print(format_table(["source", "reference", "translation"], list(rows)[: task.num_samples]))

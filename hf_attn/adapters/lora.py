@@ -15,6 +15,7 @@ from transformers.utils import is_bitsandbytes_available
 
 from ..checkpoint_files import check_checkpoint, reading_checkpoint
 from ..json_files import read_json_object
+from ..spread_weights import whole_weights
 
 
 BASE_FILE = "base_fingerprint.json"
@@ -188,13 +189,16 @@ def base_fingerprint(model: PreTrainedModel) -> dict[str, str | list[int]]:
         `model_type`, the `shape` of the embedding, and the sha256 of its values in bfloat16. Adapters and 4-bit
         loading leave the embedding as it is.
     """
-    weight = cast(torch.Tensor, model.get_input_embeddings().weight).detach()
-    values = weight.to(device="cpu", dtype=torch.bfloat16).contiguous().view(torch.int16).numpy()
-    return {
-        "model_type": model.config.model_type,
-        "shape": list(weight.shape),
-        "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
-    }
+    embedding = cast(nn.Embedding, model.get_input_embeddings())
+    parameter = cast(nn.Parameter, embedding.weight)
+    with whole_weights([parameter]):
+        weight = parameter.detach()
+        values = weight.to(device="cpu", dtype=torch.bfloat16).contiguous().view(torch.int16).numpy()
+        return {
+            "model_type": model.config.model_type,
+            "shape": list(weight.shape),
+            "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
+        }
 
 
 def finish_adapter(

@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
+from ..spread_weights import whole_weights
+
 
 logger = logging.get_logger(__name__)
 
@@ -66,10 +68,12 @@ def load_weights(model: PreTrainedModel | PeftModel, weights: dict[str, torch.Te
         ValueError: A tensor has no place in the model, or the model has one that is neither given nor tied.
     """
     if isinstance(model, PeftModel):
-        unexpected = cast(Any, set_peft_model_state_dict(model, weights)).unexpected_keys
+        with whole_weights(model.parameters(), changes=True):
+            unexpected = cast(Any, set_peft_model_state_dict(model, weights)).unexpected_keys
         missing: set[str] = set()
     else:
-        result = model.load_state_dict(weights, strict=False)
+        with whole_weights(model.parameters(), changes=True):
+            result = model.load_state_dict(weights, strict=False)
         unexpected = result.unexpected_keys
         # Tied weights come with their source; fixed ones, such as sinusoidal positions, are not saved.
         elsewhere = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}

@@ -171,7 +171,7 @@ def load_model(
             _refuse_adapter_on_new_head(adapter_arguments, loading)
             _allow_new_head(model, loading)
         _check_complete(name, loading)
-    num_embeddings = model.get_input_embeddings().weight.shape[0]
+    num_embeddings = model.config.vocab_size
     if not adapter_arguments.load_in_4bit and len(tokenizer) > num_embeddings:
         raise ValueError(
             f"`tokenizer_name` has {len(tokenizer)} tokens and the model {num_embeddings} embeddings. Use the "

@@ -64,7 +64,12 @@ def write_curves(output_dir: str | Path, log_history: Sequence[Mapping[str, Any]
 
 @torch.no_grad()
 def write_attention(
-    output_dir: str | Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, target: str
+    output_dir: str | Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: str,
+    target: str,
+    is_drawn: bool = True,
 ) -> None:
     """
     Draw the decoder's attention over a source into `plots/attention.png`: the mean over the heads of the last layer.
@@ -75,6 +80,7 @@ def write_attention(
         tokenizer: Splits both texts.
         source: A source text, with its prefix.
         target: The translation to draw.
+        is_drawn: Whether this process draws; all compute, since the weights may be spread over them.
     """
     if not is_matplotlib_available():
         return
@@ -84,6 +90,8 @@ def write_attention(
     batch = tokenizer(source, text_target=target, return_tensors="pt").to(model.device)
     model.eval()
     maps = model(**batch, output_attentions=True).cross_attentions
+    if not is_drawn:
+        return
     if not maps:
         logger.warning(f"No attention picture: {type(model).__name__} returned no cross-attention.")
         return

@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput, seed_worker, unwrap_peft_
 from transformers.utils import logging
 
 from ..data import BatchEpochCallback, LengthBucketBatchSampler, source_target_lengths
+from ..spread_weights import whole_weights
 from .arguments import RecipeTrainingArguments
 from .averaging import average_checkpoints, load_weights
 from .evaluation import OrderedEvaluationTrainer, SortedRows
@@ -159,7 +160,9 @@ class RecipeTrainer(ResumingTrainer, FiniteTrainer, HubTrainer, OrderedEvaluatio
             if model.forward != own_forward:
                 model.forward = own_forward
         model._is_accelerate_prepared = False
-        self.model_wrapped = self.model
+        # DeepSpeed's engine gathers what is saved.
+        if not self.is_deepspeed_enabled:
+            self.model_wrapped = self.model
 
     def predict_texts(self, rows: SortedRows, metric_key_prefix: str) -> tuple[list[str], dict[str, float]]:
         """
@@ -245,6 +248,7 @@ def divides_by_num_items(model: PreTrainedModel) -> bool:
     model.eval()
     token = torch.full((1, 1), model.config.decoder_start_token_id, device=model.device)
     batch = {"input_ids": token, "attention_mask": torch.ones_like(token), "labels": token}
-    losses = [model(**batch, num_items_in_batch=count).loss.item() for count in (1, 2)]
+    with whole_weights(model.parameters()):
+        losses = [model(**batch, num_items_in_batch=count).loss.item() for count in (1, 2)]
     model.train(was_training)
     return abs(losses[0] - 2 * losses[1]) < 1e-3 * abs(losses[0])

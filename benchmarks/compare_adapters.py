@@ -39,8 +39,10 @@ class Task(NamedTuple):
 
 
 ENGLISH_BASE = "recipes/checkpoints/english_base"
+TRANSLATOR = "recipes/checkpoints/tatoeba_en_de_hybrid"
 TASKS = {
-    "multi30k_en_de_tatoeba": Task("translation", "bleu", "recipes/checkpoints/tatoeba_en_de_hybrid"),
+    "tatoeba_en_de_formal": Task("translation", "bleu", TRANSLATOR),
+    "multi30k_en_de_tatoeba": Task("translation", "bleu", TRANSLATOR),
     "scitldr": Task("summarization", "rouge1", ENGLISH_BASE),
     "qamr": Task("question_answering", "f1", ENGLISH_BASE),
     "tweetqa": Task("question_answering", "rougeL", "outputs/qamr_generative"),

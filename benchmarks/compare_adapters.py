@@ -58,6 +58,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "full": ("full fine-tuning", ["--model_name_or_path={base}"]),
     "lora_attention": ("LoRA, attention alone", [*_LORA, *_ATTENTION]),
     "lora": ("LoRA, recurrences too", _LORA),
+    "lora_high_rate": ("LoRA, recurrences too, learning rate 1e-2", [*_LORA, "--learning_rate=1e-2"]),
     "lora_all": ("LoRA, all linear layers", [*_LORA, "--lora_r=4", "--lora_target_modules", "all-linear"]),
     "dora": ("DoRA", [*_LORA, "--use_dora"]),
     "lora_4bit": ("LoRA on 4 bits", [*_LORA, "--load_in_4bit"]),

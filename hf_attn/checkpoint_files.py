@@ -127,7 +127,7 @@ def check_size(name: str, config: PreTrainedConfig, auto_class: Any, trust_remot
         ValueError: The config describes more than 16 times the numbers that are stored.
     """
     files = sorted(Path(name).glob("model*.safetensors")) if os.path.isdir(name) else []
-    # DeepSpeed makes no model without weights.
+    # ZeRO-3 makes weights in parts, and none on the meta device.
     if not files or is_deepspeed_zero3_enabled():
         return
     stored = 0

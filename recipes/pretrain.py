@@ -252,14 +252,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             metrics |= add_prefix(prefix, scored.unigram_scores(counts))
 
     # Write.
-    if validation_rows and task.num_samples:
-        # On every process: each may hold a part of the weights.
-        samples = samples_table(trainer, validation_rows.shortest(task.num_samples))
+    # Samples on every process: each may hold a part of the weights.
+    shown = validation_rows.shortest(task.num_samples) if validation_rows and task.num_samples else []
+    samples = samples_table(trainer, shown) if shown else ""
     if trainer.is_world_process_zero():
         for prefix, scored in held_out.items():
             print(f"\n{held_out_table(metrics, prefix, scored.names)}\n")
-        if validation_rows and task.num_samples:
-            print(samples)
+        print(samples)
         mask = tokenizer.mask_token if task.objective == "text_infilling" else sentinel_tokens()[0]
         told = finish_run(
             run,

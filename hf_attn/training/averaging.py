@@ -67,17 +67,16 @@ def load_weights(model: PreTrainedModel | PeftModel, weights: dict[str, torch.Te
     Raises:
         ValueError: A tensor has no place in the model, or the model has one that is neither given nor tied.
     """
-    if isinstance(model, PeftModel):
-        with whole_weights(model.parameters(), changes=True):
+    missing: set[str] = set()
+    with whole_weights(model.parameters(), changes=True):
+        if isinstance(model, PeftModel):
             unexpected = cast(Any, set_peft_model_state_dict(model, weights)).unexpected_keys
-        missing: set[str] = set()
-    else:
-        with whole_weights(model.parameters(), changes=True):
+        else:
             result = model.load_state_dict(weights, strict=False)
-        unexpected = result.unexpected_keys
-        # Tied weights come with their source; fixed ones, such as sinusoidal positions, are not saved.
-        elsewhere = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
-        missing = set(result.missing_keys) - elsewhere
+            unexpected = result.unexpected_keys
+            # Tied weights come with their source; fixed ones, such as sinusoidal positions, are not saved.
+            elsewhere = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
+            missing = set(result.missing_keys) - elsewhere
     if unexpected or missing:
         raise ValueError(
             f"The averaged checkpoints do not fit the model: unexpected {sorted(unexpected)}, missing "

@@ -25,6 +25,7 @@ from ..configuration_hf_attn import PRESETS, HfAttnConfig
 from ..data import load_splits, source_target_lengths, train_tokenizer
 from ..json_files import read_json_object
 from ..position_limits import target_positions
+from ..spread_weights import whole_weights
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
 from .hardware import choose_attention
 from .parsing import read_yaml
@@ -171,7 +172,9 @@ def load_model(
             _refuse_adapter_on_new_head(adapter_arguments, loading)
             _allow_new_head(model, loading)
         _check_complete(name, loading)
-    num_embeddings = model.config.vocab_size
+    embedding = cast(torch.nn.Parameter, model.get_input_embeddings().weight)
+    with whole_weights([embedding]):
+        num_embeddings = embedding.shape[0]
     if not adapter_arguments.load_in_4bit and len(tokenizer) > num_embeddings:
         raise ValueError(
             f"`tokenizer_name` has {len(tokenizer)} tokens and the model {num_embeddings} embeddings. Use the "
@@ -195,8 +198,8 @@ def _allow_new_head(model: PreTrainedModel, loading: dict[str, Any]) -> None:
 
 def _saved_for_another_task(model: PreTrainedModel) -> bool:
     """Whether the checkpoint was saved with another head, such as a span head, which has neither logits nor a copy."""
-    architectures = model.config.architectures or []
-    return architectures != [] and type(model).__name__ not in architectures
+    architectures = model.config.architectures
+    return type(model).__name__ not in architectures if architectures else False
 
 
 def _refuse_adapter_on_new_head(arguments: AdapterArguments, loading: dict[str, Any]) -> None:

@@ -238,6 +238,9 @@ class HfAttnConfig(PreTrainedConfig):
             (pointer-generator, See et al. 2017, equations 8 and 9). The logits are then log-probabilities.
         coverage_loss_weight (`float`, defaults to 0.0): Weight, in the language modeling loss, of attending again to
             what that same attention has attended to before (See et al. 2017, equation 13), copying or not.
+        match_embedding (`bool`, defaults to `False`): Tokens of one text of a source that also stand in its other,
+            such as words of the question in the context, are marked by a vector on their embedding ("exact match",
+            Chen et al. 2017, section 3.2). The first `eos_token_id` parts the two.
         use_cache (`bool`, defaults to `True`): Generation carries its state in `past_key_values`.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 1, 0, 2, 2).
 
@@ -300,6 +303,7 @@ class HfAttnConfig(PreTrainedConfig):
     label_smoothing: float | int = 0.0
     copy_attention: bool = False
     coverage_loss_weight: float | int = 0.0
+    match_embedding: bool = False
     use_cache: bool = True
     is_encoder_decoder: bool = True
     pad_token_id: int = 1
@@ -404,6 +408,12 @@ class HfAttnConfig(PreTrainedConfig):
     def reads_source_weights(self) -> bool:
         """Whether the language modeling head reads the cross-attention weights of the last decoder layer."""
         return self.copy_attention or self.coverage_loss_weight > 0
+
+    @property
+    def end_token_ids(self) -> list[int]:
+        """`eos_token_id` as a list, which is empty where there is none."""
+        end = self.eos_token_id
+        return [] if end is None else end if isinstance(end, list) else [end]
 
     def has_scores(self, stack: str) -> bool:
         """Whether a layer of `stack` has scores for each query and key of its own sequence."""
@@ -567,6 +577,11 @@ class HfAttnConfig(PreTrainedConfig):
                 "`copy_attention` and `coverage_loss_weight` read the weights of the cross-attention, and "
                 f"`cross_attention_type` = 'none' has none, got {self.copy_attention} and "
                 f"{self.coverage_loss_weight}. Leave them at False and 0.0, or use another `cross_attention_type`."
+            )
+        if self.match_embedding and not self.end_token_ids:
+            raise ValueError(
+                "`match_embedding` compares the two texts that `eos_token_id` parts, and it is "
+                f"{self.eos_token_id}. Set it to the end token of the tokenizer, or `match_embedding` to False."
             )
 
 

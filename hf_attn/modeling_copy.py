@@ -81,7 +81,7 @@ class CopyHead(nn.Module):
         return CopiedTokens(tokens, nn.functional.logsigmoid(-gate) + log_weights, nn.functional.logsigmoid(gate))
 
 
-def distinct_tokens(source_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
+def distinct_tokens(source_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     The distinct tokens of each row of `source_ids` (batch, length), and where among them each position's token is.
 

@@ -43,6 +43,7 @@ from .modeling_cache import adapt_cache, build_cache
 from .modeling_copy import CopiedTokens, CopyHead, chunked_mixture_loss, coverage_loss, mixture_log_probabilities
 from .modeling_layers import HfAttnLayer, build_norm, dropout, mechanism
 from .modeling_loss import IGNORE_INDEX, chunked_sequence_loss, sequence_loss
+from .modeling_matching import MatchEmbedding
 from .modeling_positions import SinusoidalPositions, sinusoids
 from .modeling_recurrent import RecurrentMixer
 
@@ -131,6 +132,21 @@ def check_token_ids(name: str, token_ids: torch.Tensor | None, vocab_size: int, 
         )
 
 
+def check_source_ids(source_ids: torch.Tensor | None, shape: torch.Size, use: str) -> None:
+    """
+    Refuses tokens that are not one a source position.
+
+    Raises:
+        ValueError: They are missing, or have another shape; the message says what they are for, `use`.
+    """
+    if source_ids is None or source_ids.shape != shape:
+        raise ValueError(
+            f"`source_ids` must hold the token of each source position, for {use}: shape {tuple(shape)}, got "
+            f"{None if source_ids is None else tuple(source_ids.shape)}. Pass `input_ids`, the encoder's whole output "
+            "as `encoder_outputs`, or `source_ids` beside `inputs_embeds`."
+        )
+
+
 @auto_docstring
 class HfAttnPreTrainedModel(PreTrainedModel):
     """What all models of the family share: abilities, initialisation, what they refuse."""
@@ -160,6 +176,8 @@ class HfAttnPreTrainedModel(PreTrainedModel):
             init.copy_(module.table, sinusoids(*module.table.shape))
         elif isinstance(module, AdditiveAttention):
             module.init_parameters()
+        elif isinstance(module, MatchEmbedding):
+            init.zeros_(module.weight)
         elif isinstance(module, RecurrentMixer):
             module.init_recurrent_weights()
 
@@ -303,6 +321,11 @@ class HfAttnEncoder(HfAttnStack):
         "attentions": OutputRecorder(Attention, index=1, layer_name="mixer"),
     }
 
+    def __init__(self, config: HfAttnConfig):
+        super().__init__(config)
+        # CODEPATH: readers of questions and contexts see what the two have in common.
+        self.match_embedding = MatchEmbedding(config.d_model, config.end_token_ids) if config.match_embedding else None
+
     @merge_with_config_defaults
     @capture_outputs
     @auto_docstring
@@ -316,9 +339,13 @@ class HfAttnEncoder(HfAttnStack):
     ) -> HfAttnEncoderOutput:
         r"""
         source_ids (`torch.LongTensor` of shape `(batch_size, source_length)`, *optional*):
-            With `copy_attention`: the tokens to copy, where `inputs_embeds` are given; else `input_ids`.
+            With `copy_attention` or `match_embedding`: the tokens of the source, needed beside `inputs_embeds`.
         """
         inputs_embeds = self.token_embeddings(input_ids, inputs_embeds, "")
+        source_ids = input_ids if source_ids is None else source_ids
+        if self.match_embedding is not None:
+            check_source_ids(source_ids, inputs_embeds.shape[:2], "`match_embedding` to compare")
+            inputs_embeds = inputs_embeds + self.embed_scale * self.match_embedding(source_ids, attention_mask)
         kwargs.setdefault("output_attentions", self.config.output_attentions)
         masks = self.own_masks(inputs_embeds, attention_mask, None, bool(kwargs["output_attentions"]))
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask)
@@ -327,7 +354,7 @@ class HfAttnEncoder(HfAttnStack):
                 hidden_states, masks[layer_type], positions=self.positions, rotations=rotations, **kwargs
             )
         # CODEPATH: pointer-generators need the tokens beside the hidden states, in generation too.
-        copyable = (input_ids if source_ids is None else source_ids) if self.config.copy_attention else None
+        copyable = source_ids if self.config.copy_attention else None
         return HfAttnEncoderOutput(last_hidden_state=self.finish(hidden_states), source_ids=copyable)
 
     def summarize(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
@@ -485,6 +512,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        source_ids: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | HfAttnModelOutput:
         r"""
@@ -493,6 +521,8 @@ class HfAttnModel(HfAttnPreTrainedModel):
             `input_ids` shifted by one place, as in BART.
         decoder_attention_mask (`torch.LongTensor` of shape `(batch_size, target_sequence_length)`, *optional*):
             1 at real decoder tokens, 0 at padding; the past included when there is a cache.
+        source_ids (`torch.LongTensor` of shape `(batch_size, source_sequence_length)`, *optional*):
+            With `copy_attention` or `match_embedding`: the tokens of the source, needed beside `inputs_embeds`.
         """
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if input_ids is None:
@@ -508,7 +538,11 @@ class HfAttnModel(HfAttnPreTrainedModel):
 
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
-                input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                inputs_embeds=inputs_embeds,
+                source_ids=source_ids,
+                **kwargs,
             )
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs)  # type: ignore[arg-type]
@@ -604,21 +638,18 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
     ) -> CopiedTokens | None:
         """What can be copied from the first of the three that has source ids; `None` without `copy_attention`."""
         if self.copy_head is None:
-            if source_ids is not None:
-                raise ValueError("`source_ids` are what can be copied, and `copy_attention` is False. Leave them out.")
+            if source_ids is not None and not self.config.match_embedding:
+                raise ValueError(
+                    "`source_ids` are what can be copied or compared, and `copy_attention` and `match_embedding` are "
+                    "False. Leave them out."
+                )
             return None
         check_token_ids("source_ids", source_ids, self.config.vocab_size)
         if source_ids is None:
             source_ids = getattr(encoder_outputs, "source_ids", None)
         if source_ids is None:
             source_ids = input_ids
-        expected = outputs.encoder_last_hidden_state.shape[:2]
-        if source_ids is None or source_ids.shape != expected:
-            raise ValueError(
-                "`source_ids` must hold the token of each source position, for `copy_attention` to copy: shape "
-                f"{tuple(expected)}, got {None if source_ids is None else tuple(source_ids.shape)}. Pass `input_ids`, "
-                "the encoder's whole output as `encoder_outputs`, or `source_ids` beside `inputs_embeds`."
-            )
+        check_source_ids(source_ids, outputs.encoder_last_hidden_state.shape[:2], "`copy_attention` to copy")
         return self.copy_head(
             outputs.last_hidden_state,
             outputs.decoder_inputs_embeds,
@@ -659,8 +690,8 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             With `labels`: compute the loss without ever holding all logits, which are then `None` in the output; see
             [`chunked_sequence_loss`]. The same loss and gradients, in less time and memory.
         source_ids (`torch.LongTensor` of shape `(batch_size, source_sequence_length)`, *optional*):
-            With `copy_attention`: the tokens that can be copied. By default those in `encoder_outputs`, or
-            `input_ids`; needed beside `inputs_embeds`.
+            With `copy_attention` or `match_embedding`: the tokens of the source. By default those in
+            `encoder_outputs`, or `input_ids`; needed beside `inputs_embeds`.
         """
         if labels is not None:
             check_token_ids("labels", labels, self.config.vocab_size, ignored=IGNORE_INDEX)
@@ -680,6 +711,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            source_ids=source_ids,
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state

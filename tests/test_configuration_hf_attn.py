@@ -47,6 +47,7 @@ def test_defaults():
         "label_smoothing": 0.0,
         "copy_attention": False,
         "coverage_loss_weight": 0.0,
+        "match_embedding": False,
         "pad_token_id": 1,
         "bos_token_id": 0,
         "eos_token_id": 2,

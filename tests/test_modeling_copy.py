@@ -337,7 +337,9 @@ def test_refusals():
         model(inputs_embeds=embeds, source_ids=input_ids[:, :5], **batch)
     with pytest.raises(ValueError, match=r"`source_ids` must hold ids in \[0, `vocab_size` = 40\), got 41"):
         model(inputs_embeds=embeds, source_ids=torch.full_like(input_ids, 41), **batch)
-    with pytest.raises(ValueError, match="`source_ids` are what can be copied, and `copy_attention` is False"):
+    with pytest.raises(
+        ValueError, match="`source_ids` are what can be copied or compared, and `copy_attention` and `match_embedding`"
+    ):
         tiny_model()(input_ids=input_ids, source_ids=input_ids, **batch)
 
 

@@ -51,8 +51,8 @@ def tiny_model(config: HfAttnConfig | None = None, model_class=HfAttnForConditio
     torch.manual_seed(seed)
     model = model_class(config if config is not None else tiny_config())
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1 or name.endswith("match_embedding.weight"):
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
     return model.eval()
 
@@ -76,6 +76,9 @@ def tiny_batch(
     generator = torch.Generator().manual_seed(seed)
     input_ids = torch.randint(3, config.vocab_size, (batch_size, source_length), generator=generator)
     labels = torch.randint(3, config.vocab_size, (batch_size, target_length), generator=generator)
+    if config.match_embedding:  # two texts with a token in common
+        input_ids[:, source_length // 2] = config.end_token_ids[0]
+        input_ids[:, source_length // 2 + 1] = input_ids[:, source_length // 2 - 1]
     attention_mask = torch.ones_like(input_ids)
     for row in range(1, batch_size) if padding is not None else ():
         sides = {
@@ -195,6 +198,11 @@ MATRIX: dict[str, dict[str, Any]] = {
         "position_embedding_type": "rope",
         "norm_position": "post",
         "copy_attention": True,
+    },
+    "gru-matching": {
+        "encoder_layer_types": ["gru", "full_attention"],
+        "position_embedding_type": "alibi",
+        "match_embedding": True,
     },
     "full-to-sliding-and-linear": {
         "decoder_layer_types": ["sliding_attention", "linear_attention"],

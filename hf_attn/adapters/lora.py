@@ -25,6 +25,7 @@ ALL_LINEAR = "all-linear"
 SPAN_HEAD = "qa_outputs"
 OUTPUT_PROJECTION = "lm_head"
 COPY_HEAD = "copy_head"
+MATCH_EMBEDDING = "match_embedding"
 
 
 class LoraArguments(Protocol):
@@ -64,6 +65,8 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
         task_type=TaskType.SEQ_2_SEQ_LM if model.can_generate() else TaskType.QUESTION_ANS,
         # PEFT trains a span head whole; all-linear would also adapt it.
         exclude_modules=None if model.can_generate() else [SPAN_HEAD],
+        # Two vectors, which are 0 in a base that has not read pairs.
+        modules_to_save=[MATCH_EMBEDDING] if getattr(model.config, MATCH_EMBEDDING, False) else None,
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,

@@ -89,10 +89,13 @@ class CompiledEncoder:
             return False
         if positions.max_positions is not None and shape[1] > positions.max_positions:
             return False
+        if mask is not None and (mask.shape != shape or mask.device != input_ids.device):
+            return False
+        # The compiled code looks embeddings up, and adds nothing to them.
+        if encoder.match_embedding is not None and bool(encoder.match_embedding.matches(input_ids, mask).any()):
+            return False
         if mask is None:
             return True
-        if mask.shape != shape or mask.device != input_ids.device:
-            return False
         return not (positions.biases_scores and _has_holes(mask))
 
     def _states(

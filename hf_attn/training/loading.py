@@ -20,6 +20,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
 from ..adapters import add_lora, four_bit_config
+from ..adapters.lora import MATCH_EMBEDDING
 from ..checkpoint_files import check_size, reading_checkpoint
 from ..configuration_hf_attn import PRESETS, HfAttnConfig
 from ..data import load_splits, source_target_lengths, train_tokenizer
@@ -166,11 +167,14 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 **options,
             )
-        if auto_class is not AutoModelForSeq2SeqLM:
-            _allow_new_head(model, loading)
-        elif overrides.get("copy_attention") or _saved_for_another_task(model):
-            _refuse_adapter_on_new_head(adapter_arguments, loading)
-            _allow_new_head(model, loading)
+        is_task_head = auto_class is not AutoModelForSeq2SeqLM
+        if is_task_head or overrides.get("copy_attention") or _saved_for_another_task(model):
+            head = {key for key in loading["missing_keys"] if not key.startswith(f"{model.base_model_prefix}.")}
+            # PEFT trains a task head whole.
+            _allow_fresh(head, loading, adapter_arguments.lora and not is_task_head)
+        if overrides.get("match_embedding"):
+            vectors = {key for key in loading["missing_keys"] if MATCH_EMBEDDING in key.split(".")}
+            _allow_fresh(vectors, loading, adapter_arguments.lora)
         _check_complete(name, loading)
     embedding = cast(torch.nn.Parameter, model.get_input_embeddings().weight)
     with whole_weights([embedding]):
@@ -187,28 +191,24 @@ def load_model(
     return cast(Any, add_lora(model, adapter_arguments, revision=arguments.model_revision))
 
 
-def _allow_new_head(model: PreTrainedModel, loading: dict[str, Any]) -> None:
-    """Takes the weights of a head out of those that a checkpoint lacks."""
-    inside = f"{model.base_model_prefix}."
-    head = sorted(key for key in loading["missing_keys"] if not key.startswith(inside))
-    if head:
-        logger.info(f"{', '.join(f'`{key}`' for key in head)} start from fresh weights: the checkpoint has none.")
-        loading["missing_keys"] = set(loading["missing_keys"]).difference(head)
+def _allow_fresh(keys: set[str], loading: dict[str, Any], is_frozen: bool) -> None:
+    """Takes weights that a checkpoint may lack out of those that it does, unless an adapter would freeze them."""
+    if not keys:
+        return
+    listed = ", ".join(f"`{key}`" for key in sorted(keys))
+    if is_frozen:
+        raise ValueError(
+            f"`model_name_or_path` lacks {listed}: an adapter could not be loaded on weights that start fresh. "
+            "Fine-tune it whole, or start from a checkpoint that has them."
+        )
+    logger.info(f"{listed} start from fresh weights: the checkpoint has none.")
+    loading["missing_keys"] = set(loading["missing_keys"]) - keys
 
 
 def _saved_for_another_task(model: PreTrainedModel) -> bool:
     """Whether the checkpoint was saved with another head, such as a span head, which has neither logits nor a copy."""
     architectures = model.config.architectures
     return type(model).__name__ not in architectures if architectures else False
-
-
-def _refuse_adapter_on_new_head(arguments: AdapterArguments, loading: dict[str, Any]) -> None:
-    if arguments.lora and loading["missing_keys"]:
-        listed = ", ".join(f"`{key}`" for key in sorted(loading["missing_keys"]))
-        raise ValueError(
-            f"`model_name_or_path` lacks {listed}: an adapter could not be loaded on weights that start fresh. "
-            "Fine-tune it whole, or start from a checkpoint that has them."
-        )
 
 
 def _check_complete(name: str, loading: dict[str, Any]) -> None:

@@ -215,8 +215,8 @@ def test_generation_from_embeddings_and_from_encoder_outputs(config):
     settings = {"attention_mask": batch["attention_mask"], "num_beams": 2, "max_new_tokens": 6}
     expected = model.generate(batch["input_ids"], **settings)
     embeds = model.get_input_embeddings()(batch["input_ids"])
-    copyable = {"source_ids": batch["input_ids"]} if config.copy_attention else {}
-    assert torch.equal(model.generate(inputs_embeds=embeds, **copyable, **settings), expected)
+    tokens = {"source_ids": batch["input_ids"]} if config.copy_attention or config.match_embedding else {}
+    assert torch.equal(model.generate(inputs_embeds=embeds, **tokens, **settings), expected)
     encoder_outputs = model.get_encoder()(batch["input_ids"], attention_mask=batch["attention_mask"])
     assert torch.equal(model.generate(encoder_outputs=encoder_outputs, **settings), expected)
 

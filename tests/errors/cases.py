@@ -196,6 +196,7 @@ for what, values in {
     },
     "global tokens without windows": {"global_attention_tokens": 1},
     "copying without cross-attention": {"copy_attention": True, "cross_attention_type": "none"},
+    "matches without an end between the texts": {"match_embedding": True, "eos_token_id": None},
     "a token id outside the vocabulary": {"pad_token_id": 40},
     "too many labels": {"num_labels": 10**9},
     "a dtype that is none": {"dtype": "nn"},

@@ -94,6 +94,16 @@ def test_encoders(variant, padding):
         assert not found[~real].any()
 
 
+def test_pairs_whose_tokens_match_go_the_old_way():
+    model = packed(match_embedding=True)
+    expected, inputs = encoded(model)
+    with torch.no_grad():
+        found = model.model.encoder(**inputs).last_hidden_state
+        assert torch.equal(found, expected)
+        model.model.encoder.match_embedding.weight.zero_()
+        assert not torch.allclose(model.model.encoder(**inputs).last_hidden_state, expected, atol=0.1)
+
+
 @pytest.mark.parametrize("position_embedding_type", ["sinusoidal", "rope", "relative_bias"])
 def test_encoder_lengths(position_embedding_type):
     model = packed(position_embedding_type=position_embedding_type, max_position_embeddings=300, d_model=32)

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import MarianConfig, MarianMTModel
+from transformers import AutoModelForQuestionAnswering, MarianConfig, MarianMTModel
 
 from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration, HfAttnForQuestionAnswering
 from hf_attn.data import train_tokenizer
@@ -153,13 +153,23 @@ def checkpoint(tmp_path, tokenizer):
 
 
 def test_overrides_of_a_checkpoint(checkpoint, tokenizer, training):
-    arguments = ModelArguments(model_name_or_path=checkpoint, config_overrides="dropout=0.3,copy_attention=true")
+    overrides = "dropout=0.3,copy_attention=true,match_embedding=true"
+    arguments = ModelArguments(model_name_or_path=checkpoint, config_overrides=overrides)
     model = load_model(arguments, AdapterArguments(), training, tokenizer)
     assert (model.config.dropout, model.model.encoder.config.dropout) == (0.3, 0.3)
     stored = load_file(f"{checkpoint}/model.safetensors")
     loaded = model.state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in stored.items())
     assert {name for name in loaded if "copy_head" in name} == {"copy_head.gate.weight", "copy_head.gate.bias"}
+    assert not loaded["model.encoder.match_embedding.weight"].any()
+
+
+def test_a_new_span_head_beside_new_vectors(checkpoint, tokenizer, training):
+    arguments = ModelArguments(model_name_or_path=checkpoint, config_overrides="match_embedding=true")
+    options = training, tokenizer, AutoModelForQuestionAnswering
+    assert not load_model(arguments, AdapterArguments(), *options).model.encoder.match_embedding.weight.any()
+    with pytest.raises(ValueError, match=r"lacks `model.encoder.match_embedding.weight`: an adapter could not"):
+        load_model(arguments, AdapterArguments(lora=True), *options)
 
 
 def test_writing_starts_from_a_checkpoint_that_marks(tmp_path, tokenizer, training):
@@ -178,6 +188,7 @@ def test_writing_starts_from_a_checkpoint_that_marks(tmp_path, tokenizer, traini
         ("d_modle=8", False, "`config_overrides` names `d_modle`, which is not a field of HfAttnConfig"),
         ("encoder_ffn_dim=8", False, r"has shape \(16, 16\), the config says \(8, 16\)"),
         ("encoder_layers=9", False, "`encoder_layers` is 9, got a list of 4"),
+        ("match_embedding=true", True, "lacks `model.encoder.match_embedding.weight`: an adapter could not"),
         ("copy_attention=true", True, "lacks `copy_head.gate.bias`, `copy_head.gate.weight`: an adapter could not"),
     ],
 )

@@ -177,9 +177,9 @@ def test_four_bits_train_and_load_again(tmp_path, auto_class, use_dora):
             assert abs(again(**inputs).loss - loss) > 0.05 * loss
 
 
-def test_four_bits_leave_the_gate_of_copying_whole(tmp_path):
+def test_four_bits_leave_the_gate_of_copying_and_the_vectors_of_matches_whole(tmp_path):
     widths = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 128)
-    tiny_model(tiny_config(**MIXED, **widths, copy_attention=True)).save_pretrained(tmp_path)
+    tiny_model(tiny_config(**MIXED, **widths, copy_attention=True, match_embedding=True)).save_pretrained(tmp_path)
     base = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, quantization_config=four_bit_config())
     assert base.copy_head.gate.weight.is_floating_point()
     model = add_lora(base, arguments(load_in_4bit=True))

@@ -33,6 +33,7 @@ from hf_attn.metrics import (
     RowStatistics,
     mean_statistics,
     rouge,
+    rouge_rows,
     squad,
     squad_rows,
     squad_v2,
@@ -144,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     run = start_run(ARGUMENTS, arguments, DEFAULT_CONFIG, "Train and score a model that answers questions.")
     task = run.task_args
     is_extractive = task.mode == "extractive"
+    # Written answers are compared by ROUGE-L, as those of FairytaleQA are (Xu et al. 2022).
+    main_score = "f1" if is_extractive else "rougeL"
 
     if is_extractive:
         prepare_span_training(run.training_args)
@@ -191,12 +194,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         return scores
 
     def statistics(predictions: Sequence[str]) -> RowStatistics:
-        rows = squad_v2_rows if task.version_2_with_negative else squad_rows
-        return mean_statistics(rows(predictions, answers["test"])[run.training_args.task_metric])
+        references = answers["test"]
+        if not is_extractive:
+            rows = rouge_rows(predictions, [texts or [""] for texts in references])
+        elif task.version_2_with_negative:
+            rows = squad_v2_rows(predictions, references)
+        else:
+            rows = squad_rows(predictions, references)
+        return mean_statistics(rows[main_score])
 
     # Train.
     if answers.get("test") is not None:
-        options["statistics"] = statistics
+        options |= {"statistics": statistics, "main_score": main_score}
     stages = Stages(run, model, tokenizer, tokenized, score, **options)
     if task.score_before:
         stages.predict("before")
@@ -220,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             write_predictions(output_dir, [" ".join(answer.split()) for answer in predictions])
             write_answers(output_dir, test["id"], predictions, rows["test"].spans if is_extractive else None)
             if answers["test"] is not None:
-                print(f"\n{score_table(stages.metrics, SCORES, BASELINES, run.training_args.task_metric)}\n")
+                print(f"\n{score_table(stages.metrics, SCORES, BASELINES, main_score)}\n")
             references = [" | ".join(dict.fromkeys(texts)) for texts in answers["test"] or [[]] * len(test)]
             shown = zip(test["question"], references, predictions, strict=True)
             print(format_table(["question", "answers", "answer of the model"], list(shown)[: task.num_samples]))

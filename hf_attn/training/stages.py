@@ -115,9 +115,10 @@ class Stages:
         tokenized: The splits after `tokenize_splits`.
         score: Scores from the name of a split and one text a row, in the order of its rows.
         rows: How the scored splits become texts, by split; generated, without it.
-        statistics: Makes the row statistics of the task's main score from texts of the test split. With it that score
-            has a 95% interval, `predict_bleu_lower` and `predict_bleu_upper`, and what it is compared with has the
-            p-value of `paired_bootstrap`, `predict_copy_source_p_value`.
+        statistics: Makes the row statistics of the main score from texts of the test split. With it that score has a
+            95% interval, `predict_bleu_lower` and `predict_bleu_upper`, and what it is compared with has the p-value
+            of `paired_bootstrap`, `predict_copy_source_p_value`.
+        main_score: Name of that score; `None`: the metric of the task.
         **trainer_options: Further or other arguments of `RecipeTrainer`.
 
     Attributes:
@@ -134,6 +135,7 @@ class Stages:
         score: Callable[[str, Sequence[str]], dict[str, float]],
         rows: Mapping[str, SortedRows] | None = None,
         statistics: Callable[[Sequence[str]], RowStatistics] | None = None,
+        main_score: str | None = None,
         **trainer_options: Any,
     ):
         if rows is None:
@@ -161,6 +163,7 @@ class Stages:
         self._test = rows.get("test")
         self._score = score
         self._statistics = statistics
+        self._main_score = main_score or run.training_args.task_metric
         self._compared: dict[str, RowStatistics] = {}
 
     @property
@@ -194,7 +197,7 @@ class Stages:
         self.metrics |= speed
         self._score_test(prefix, texts)
         if self._compared:
-            name, interval = self.run.training_args.task_metric, confidence_interval(self._compared[prefix])
+            name, interval = self._main_score, confidence_interval(self._compared[prefix])
             self.metrics |= {f"{prefix}_{name}_lower": interval.lower, f"{prefix}_{name}_upper": interval.upper}
         if prefix == "predict":
             self._compare("before")

@@ -72,7 +72,7 @@ def test_spans_from_end_to_end(tmp_path, corpus):
     shown = succeeded(launch(*arguments)).stdout
     assert "best sentence of the context" in shown and "AutoModelForQuestionAnswering.from_pretrained" in shown
     results = read_json(run / "all_results.json")
-    for name in ("exact_match", "f1", "best_sentence_f1", "empty_exact_match", "HasAns_f1", "NoAns_f1"):
+    for name in ("exact_match", "f1", "f1_lower", "best_sentence_f1", "empty_exact_match", "HasAns_f1", "NoAns_f1"):
         assert f"predict_{name}" in results
     assert {"eval_f1", "eval_exact_match", "train_tokens_per_second"} <= set(results)
     assert results["predict_empty_exact_match"] == pytest.approx(100 / 7)
@@ -98,6 +98,7 @@ def test_generation_from_end_to_end(tmp_path, corpus):
     assert "of the 32 sources of `train` are longer than `max_source_length`=30" in result.stderr
     results = read_json(run / "all_results.json")
     assert {"predict_rougeL", "predict_f1", "predict_exact_match", "predict_best_sentence_rougeL"} <= set(results)
+    assert results["predict_rougeL_lower"] <= results["predict_rougeL"] <= results["predict_rougeL_upper"]
     assert list(read_json(run / "predictions.json")) == [f"row-{row}" for row in range(7)]
     assert not (run / "nbest_predictions.json").exists()
     AutoModelForSeq2SeqLM.from_pretrained(run)

@@ -99,6 +99,7 @@ _TINY = {
 }
 _RECURRENT = {
     "d_model": 256,
+    "encoder_attention_heads": 1,
     "decoder_attention_heads": 1,
     "encoder_ffn_dim": 0,
     "decoder_ffn_dim": 0,
@@ -320,7 +321,10 @@ class HfAttnConfig(PreTrainedConfig):
                 )
         for alias, name in self.attribute_map.items():
             if alias in kwargs:
-                setattr(self, name, kwargs.pop(alias))
+                value, given = kwargs.pop(alias), getattr(self, name)
+                if given not in (value, getattr(type(self), name)):
+                    raise ValueError(f"`{alias}` is another name of `{name}`, got {value!r} and {given!r}. Give one.")
+                setattr(self, name, value)
         if kwargs.get("num_labels", 0) is None:
             del kwargs["num_labels"]
         self._check_inherited(kwargs)
@@ -363,7 +367,8 @@ class HfAttnConfig(PreTrainedConfig):
             raise ValueError(
                 f"`name` must be a preset, got {name!r}{_nearest(name, PRESETS)}. Presets: {', '.join(PRESETS)}."
             )
-        return cls(**{**PRESETS[name], **overrides})
+        named = {cls.attribute_map.get(keyword, keyword): value for keyword, value in overrides.items()}
+        return cls(**{**PRESETS[name], **named})
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
@@ -470,7 +475,7 @@ class HfAttnConfig(PreTrainedConfig):
                     raise ValueError(f"The keys of `{name}` must be whole numbers, got {key!r}.") from None
         for name, dtype in (("dtype", self.dtype), ("torch_dtype", keywords.get("torch_dtype"))):
             if isinstance(dtype, str):
-                _check_choice(name, dtype, DTYPES)
+                check_choice(name, dtype, DTYPES)
             elif dtype is not None and type(dtype).__module__ != "torch":
                 raise TypeError(f"`{name}` must be one of {', '.join(DTYPES)}, got {dtype!r}.")
         quantization = keywords.get("quantization_config")
@@ -487,7 +492,7 @@ class HfAttnConfig(PreTrainedConfig):
             ("norm_type", NORM_TYPES),
             ("norm_position", NORM_POSITIONS),
         ):
-            _check_choice(name, getattr(self, name), allowed)
+            check_choice(name, getattr(self, name), allowed)
 
     def _check_ranges(self) -> None:
         positive = (
@@ -611,7 +616,13 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean `{match[0]}`?)" if match else ""
 
 
-def _check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
+def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
+    """
+    Refuses a name that is not among those allowed.
+
+    Raises:
+        ValueError: With those that are, and the nearest of them.
+    """
     if value not in allowed:
         raise ValueError(
             f"`{name}` must be one of {', '.join(allowed)}, got {value!r}{_nearest(str(value), allowed)}."
@@ -627,7 +638,7 @@ def _one_a_layer(stack: str, layer_types: str | list[str], num_layers: int) -> l
             f"of {len(listed)}: {listed}."
         )
     for layer_type in listed:
-        _check_choice(name, layer_type, LAYER_TYPES)
+        check_choice(name, layer_type, LAYER_TYPES)
     return listed
 
 

@@ -524,11 +524,22 @@ class HfAttnModel(HfAttnPreTrainedModel):
         source_ids (`torch.LongTensor` of shape `(batch_size, source_sequence_length)`, *optional*):
             With `copy_attention` or `match_embedding`: the tokens of the source, needed beside `inputs_embeds`.
         """
+        # CODEPATH: models without `copy_attention` and `match_embedding` have no use for the tokens themselves.
+        if source_ids is not None and not (self.config.copy_attention or self.config.match_embedding):
+            raise ValueError(
+                "`source_ids` are what can be copied or compared, and `copy_attention` and `match_embedding` are "
+                "False. Leave them out."
+            )
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if input_ids is None:
                 raise ValueError(
                     "Without `input_ids` there is nothing for the decoder to read: pass `decoder_input_ids`, "
                     "`decoder_inputs_embeds` or (for a loss) `labels`."
+                )
+            if decoder_attention_mask is not None:
+                raise ValueError(
+                    "`decoder_attention_mask` has no effect without `decoder_input_ids` or `decoder_inputs_embeds`: "
+                    "the decoder reads `input_ids`, whose padding `attention_mask` tells. Leave it out."
                 )
             real = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             decoder_input_ids = shift_tokens_right(
@@ -638,11 +649,6 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
     ) -> CopiedTokens | None:
         """What can be copied from the first of the three that has source ids; `None` without `copy_attention`."""
         if self.copy_head is None:
-            if source_ids is not None and not self.config.match_embedding:
-                raise ValueError(
-                    "`source_ids` are what can be copied or compared, and `copy_attention` and `match_embedding` are "
-                    "False. Leave them out."
-                )
             return None
         check_token_ids("source_ids", source_ids, self.config.vocab_size)
         if source_ids is None:
@@ -788,6 +794,11 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
         decoder_attention_mask (`torch.LongTensor` of shape `(batch_size, target_sequence_length)`, *optional*):
             1 at real decoder tokens, 0 at padding.
         """
+        if (start_positions is None) != (end_positions is None):
+            raise ValueError(
+                "`start_positions` and `end_positions` make a loss together, got only "
+                f"`{'end' if start_positions is None else 'start'}_positions`."
+            )
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
@@ -811,7 +822,7 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
             logits = logits.masked_fill(is_padding, torch.finfo(logits.dtype).min)
         start_logits, end_logits = logits.unbind(dim=-1)
         loss = None
-        if start_positions is not None and end_positions is not None:
+        if start_positions is not None:
             loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
         return Seq2SeqQuestionAnsweringModelOutput(
             loss=loss, start_logits=start_logits, end_logits=end_logits, **source_outputs(outputs)
@@ -868,7 +879,8 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
             use_cache=False if labels is not None else use_cache,
             **kwargs,
         )
-        real = decoder_attention_mask if decoder_input_ids is not None else attention_mask
+        reads_source = decoder_input_ids is None and decoder_inputs_embeds is None
+        real = attention_mask if reads_source else decoder_attention_mask
         pooled = last_real_position(outputs.last_hidden_state, real)
         logits = self.score(self.dropout(pooled))
         loss = None

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -19,7 +18,7 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, NORM_TYPES, HfAttnConfig
+from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, NORM_TYPES, HfAttnConfig, check_choice
 from .modeling_positions import NoPositions
 
 
@@ -77,12 +76,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, d_model: int, ffn_dim: int, activation_function: str, gated: bool, bias: bool, dropout: float):
         super().__init__()
-        if activation_function not in ACT2FN:
-            nearest = difflib.get_close_matches(activation_function, ACT2FN, n=1)
-            hint = f" (did you mean `{nearest[0]}`?)" if nearest else ""
-            raise ValueError(
-                f"`activation_function` must be one of {', '.join(sorted(ACT2FN))}, got {activation_function!r}{hint}."
-            )
+        check_choice("activation_function", activation_function, sorted(ACT2FN))
         self.fc1 = nn.Linear(d_model, ffn_dim, bias=bias)
         self.gate = nn.Linear(d_model, ffn_dim, bias=bias) if gated else None
         self.fc2 = nn.Linear(ffn_dim, d_model, bias=bias)

@@ -146,15 +146,16 @@ class RecurrentMixer(nn.Module, ABC):
 
     def summarize(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """
-        Picks from an output of this mixer what the recurrence knows once it has read the whole sequence.
+        Picks from the output of a stack, whose last layer has this mixer, the positions where it has read everything.
 
         Args:
-            hidden_states (`torch.FloatTensor` of shape `(batch_size, length, d_model)`): The output.
-            attention_mask (`torch.BoolTensor` of shape `(batch_size, length)`, *optional*): True at real tokens.
+            hidden_states (`torch.FloatTensor` of shape `(batch_size, length, d_model)`): The output of the stack.
+            attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): True or 1 at real tokens.
 
         Returns:
-            `torch.FloatTensor` of shape `(batch_size, d_model)`: The last real position; in a two-way mixer, for the
-            second half of the width, the first one. 0 for a row without a real token.
+            `torch.FloatTensor` of shape `(batch_size, d_model)`: The last real position; of a two-way mixer, whose
+            second half reads backwards, the first one in the second half of the width (a layer with a feed-forward
+            mixes the halves, and the rule is then a convention). 0 for a row without a real token.
         """
         if attention_mask is None:
             first, last = hidden_states[:, 0], hidden_states[:, -1]

@@ -51,9 +51,12 @@ class SummarizationArguments(TaskArguments):
 
     text_column: str = field(default="document", metadata={"help": "Column of the texts: document, dialogue, ..."})
     summary_column: str = field(default="summary", metadata={"help": "Column of the summary to learn."})
-    references_column: str = field(
-        default="references",
-        metadata={"help": "Column of lists of summaries to score against; without it, the one to learn."},
+    references_column: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column of the summaries to score against, a text or a list a row; default: `references` where "
+            "there is one, else the summary to learn."
+        },
     )
     lead_unit: str = field(
         default="sentence", metadata={"help": "What the baselines count: sentences, or turns, one a line."}
@@ -105,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     for name, split in splits.items():
         check_documents(split, name, task.text_column, task.summary_column)
     references = {
-        name: references_of(split, task.summary_column, task.references_column)
+        name: references_of(split, name, task.summary_column, task.references_column)
         for name, split in splits.items()
         if name != "train"
     }

@@ -182,6 +182,17 @@ def test_refusals(overrides, message):
         tiny_config(**overrides)
 
 
+def test_an_alias_that_says_something_else_is_refused():
+    with pytest.raises(ValueError, match=r"`hidden_size` is another name of `d_model`, got 128 and 64\. Give one\."):
+        HfAttnConfig(d_model=64, hidden_size=128)
+    assert HfAttnConfig(hidden_size=128).d_model == HfAttnConfig(d_model=128, hidden_size=128).d_model == 128
+    assert HfAttnConfig.from_preset("transformer_tiny", hidden_size=64).d_model == 64
+
+
+def test_recurrent_stacks_need_no_heads():
+    assert HfAttnConfig.from_preset("bahdanau2015", d_model=620).d_model == 620
+
+
 def test_unknown_preset():
     with pytest.raises(
         ValueError, match=r"`name` must be a preset, got 'transformer_tny' \(did you mean `transformer_"

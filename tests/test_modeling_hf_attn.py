@@ -124,6 +124,31 @@ def test_classification_reads_the_last_real_position(name, padding):
         torch.testing.assert_close(outputs.logits[row : row + 1], alone, atol=1e-5, rtol=1e-5)
 
 
+def test_classification_of_given_decoder_embeddings_reads_their_own_last_position():
+    model = tiny_model(tiny_config(num_labels=3), HfAttnForSequenceClassification)
+    source = torch.randint(4, 20, (2, 6))
+    embeds = torch.randn(2, 4, model.config.d_model)
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    logits = model(source, decoder_inputs_embeds=embeds, decoder_attention_mask=mask).logits
+    padded = embeds.index_fill(1, torch.tensor([3]), 7.0)
+    assert torch.equal(model(source, decoder_inputs_embeds=padded, decoder_attention_mask=mask).logits[0], logits[0])
+    alone = model(source[:1], decoder_inputs_embeds=embeds[:1, :3]).logits
+    torch.testing.assert_close(alone, logits[:1], atol=1e-5, rtol=1e-5)
+
+
+def test_inputs_without_effect_are_refused():
+    ids, mask = torch.full((1, 3), 5), torch.ones(1, 3, dtype=torch.long)
+    for model_class in (HfAttnModel, HfAttnForQuestionAnswering, HfAttnForSequenceClassification):
+        model = tiny_model(tiny_config(), model_class)
+        with pytest.raises(ValueError, match="`source_ids` are what can be copied or compared"):
+            model(ids, source_ids=ids)
+        with pytest.raises(ValueError, match="`decoder_attention_mask` has no effect without `decoder_input_ids`"):
+            model(ids, decoder_attention_mask=mask)
+    model = tiny_model(tiny_config(), HfAttnForQuestionAnswering)
+    with pytest.raises(ValueError, match="make a loss together, got only `start_positions`"):
+        model(ids, start_positions=torch.tensor([1]))
+
+
 def test_regression_where_there_is_one_label():
     model = tiny_model(tiny_config(num_labels=1), HfAttnForSequenceClassification)
     batch = tiny_batch(model.config)

@@ -59,7 +59,7 @@ def test_vectors_are_added_to_the_embedding():
     plain = HfAttnForConditionalGeneration(tiny_config()).eval()
     weights = model.state_dict()
     vectors = weights.pop("model.encoder.match_embedding.weight")
-    assert plain.load_state_dict(weights)
+    plain.load_state_dict(weights)
     batch = tiny_batch(config)
     input_ids = batch.pop("input_ids")
     marked = torch.tensor(

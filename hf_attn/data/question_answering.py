@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..sentences import split_sentences
 from .readers import require_columns
-from .texts import check_texts
+from .texts import check_texts, quoted
 
 
 QUESTION_COLUMNS = ("id", "context", "question")
@@ -295,7 +295,7 @@ class _Rows:
     def __init__(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int] | None, source_prefix: str = ""):
         missing = [name for name in QUESTION_COLUMNS if name not in batch]
         if missing:
-            raise ValueError(f"the data must have the columns {_quoted(missing)}; it has only {_quoted(batch)}")
+            raise ValueError(f"the data must have the columns {quoted(missing)}; it has only {quoted(batch)}")
         self._indices = indices
         self._ids = batch["id"]
         self._answers = batch.get("answers")
@@ -317,7 +317,7 @@ class _Rows:
         lists: list[Any] = [answers.get(name) for name in names] if isinstance(answers, Mapping) else [None]
         if any(not isinstance(values, list) for values in lists) or len({len(values) for values in lists}) > 1:
             raise ValueError(
-                f"`answers` must hold the lists {_quoted(names)}{' of one length' if len(names) > 1 else ''}, got "
+                f"`answers` must hold the lists {quoted(names)}{' of one length' if len(names) > 1 else ''}, got "
                 f"{answers!r} in {self.place(position)}"
             )
         return lists
@@ -457,7 +457,3 @@ def _stripped(context: str, start: int, end: int) -> tuple[str, int, int]:
     text = context[start:end]
     first = int(start) + len(text) - len(text.lstrip())
     return text.strip(), first, first + len(text.strip())
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

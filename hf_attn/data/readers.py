@@ -24,6 +24,8 @@ from datasets import (
     load_dataset,
 )
 
+from .texts import quoted
+
 
 _BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 _GZIP = b"\x1f\x8b"
@@ -125,7 +127,7 @@ def require_columns(split: Dataset | IterableDataset, name: str, columns: Iterab
         present = list(next(iter(split), {}))
     missing = [column for column in columns if column not in present]
     if missing:
-        raise ValueError(f"`{name}` must have the columns {_quoted(missing)}, got only {_quoted(present)}")
+        raise ValueError(f"`{name}` must have the columns {quoted(missing)}, got only {quoted(present)}")
 
 
 def iterate_texts(files: Iterable[str | Path], fields: Sequence[str] | None = None) -> Iterator[str]:
@@ -178,7 +180,7 @@ def _first_rows(splits: dict[str, Any], max_samples: Mapping[str, int | None]) -
         if num_rows is None:
             continue
         if name not in splits:
-            raise ValueError(f"`max_samples` must name splits that are there, {_quoted(splits)}, got {name!r}")
+            raise ValueError(f"`max_samples` must name splits that are there, {quoted(splits)}, got {name!r}")
         if num_rows < 1:
             raise ValueError(f"`max_samples` of {name!r} must be at least 1, got {num_rows}")
         splits[name] = splits[name].take(num_rows)
@@ -371,7 +373,3 @@ def _broken_json(path: Path, lines: list[bytes]) -> str | None:
         if not isinstance(row, (dict, list)):
             return f"line {number} of {path} must be a json object, got {type(row).__name__}"
     return None
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "none"

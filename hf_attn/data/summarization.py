@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Documents or dialogues with a summary: checked, tokenized, and cut to their first sentences or turns."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset, IterableDataset
@@ -9,7 +9,11 @@ from transformers import PreTrainedTokenizerBase
 
 from ..sentences import split_sentences
 from .readers import require_columns
-from .texts import check_texts, place_in_batch
+from .texts import check_texts, place_in_batch, quoted
+
+
+REFERENCES_COLUMN = "references"
+"""Column that may hold several summaries a row to score against."""
 
 
 def check_documents(split: Dataset | IterableDataset, name: str, text_column: str, summary_column: str) -> None:
@@ -30,24 +34,35 @@ def check_documents(split: Dataset | IterableDataset, name: str, text_column: st
         check_texts(summary_column, split[summary_column], lambda row: f"row {row} of `{name}`", may_be_empty=True)
 
 
-def references_of(split: Dataset, summary_column: str, references_column: str) -> list[list[str]]:
-    """The references of each row: those of a column that holds lists, and the summary where it is missing or empty.
+def references_of(
+    split: Dataset, name: str, summary_column: str, references_column: str | None = None
+) -> list[list[str]]:
+    """The references of each row: the texts of a column, and the summary where it has none.
 
     Args:
         split: Rows that `check_documents` let pass.
-        summary_column, references_column: Names of the columns.
+        name: What to call the split in the message, such as `validation`.
+        summary_column: Name of the column of summaries.
+        references_column: Name of a column that holds a text or a list of texts a row. None: `references`, where the
+            split has it.
 
     Raises:
-        ValueError: The column holds anything but lists of strings; the message has the number of the row, from 0.
+        ValueError: The named column is missing (those there are get listed), or it holds anything but text or lists of
+            text; the message has the number of the row, from 0.
     """
     summaries = list(split[summary_column])
-    if references_column not in split.column_names:
+    if references_column is not None:
+        require_columns(split, name, [references_column])
+    elif REFERENCES_COLUMN not in split.column_names:
         return [[summary] for summary in summaries]
-    rows = list(split[references_column])
+    column = references_column or REFERENCES_COLUMN
+    rows = [[value] if isinstance(value, str) else value for value in split[column]]
     for row, references in enumerate(rows):
         is_list = references is None or isinstance(references, list)
         if not is_list or not all(isinstance(text, str) for text in references or ()):
-            raise ValueError(f"`{references_column}` must hold lists of text, got {references!r} in row {row}")
+            raise ValueError(
+                f"`{column}` must hold text or lists of text, got {references!r} in row {row} of `{name}`"
+            )
     return [references or [summary] for references, summary in zip(rows, summaries, strict=True)]
 
 
@@ -78,7 +93,7 @@ def summarization_preprocessor(
     def preprocess(batch: Mapping[str, Sequence[Any]], indices: Sequence[int] | None = None) -> dict[str, list]:
         missing = [column for column in (text_column, summary_column) if column not in batch]
         if missing:
-            raise ValueError(f"the data must have the columns {_quoted(missing)}; it has only {_quoted(batch)}")
+            raise ValueError(f"the data must have the columns {quoted(missing)}; it has only {quoted(batch)}")
         check_texts(text_column, batch[text_column], place_in_batch(indices))
         check_texts(summary_column, batch[summary_column], place_in_batch(indices), may_be_empty=True)
         sources = [source_prefix + text for text in batch[text_column]]
@@ -99,10 +114,6 @@ def summarization_preprocessor(
         }
 
     return preprocess
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "none"
 
 
 def _turns(text: str) -> list[str]:

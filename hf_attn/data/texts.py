@@ -14,6 +14,11 @@ def is_text(text: str) -> bool:
     return True
 
 
+def quoted(names: Iterable[Any]) -> str:
+    """Names as a message lists them: in backticks, with commas; `none` where there are none."""
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
 def check_texts(column: str, texts: Iterable[Any], place: Callable[[int], str], may_be_empty: bool = False) -> None:
     """Refuses a row whose text is none.
 

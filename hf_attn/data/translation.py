@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from .texts import check_texts, place_in_batch
+from .texts import check_texts, place_in_batch, quoted
 
 
 def translation_preprocessor(
@@ -77,8 +77,8 @@ def _sides(
                 raise ValueError(f"`translation` must hold an object a row, got {row!r} in {place(position)}")
             if any(name not in row for name in names):
                 raise ValueError(
-                    f"`translation` must have the languages {_quoted(names)}, but {place(position)} has only "
-                    f"{_quoted(row)}: set `source_lang` and `target_lang`"
+                    f"`translation` must have the languages {quoted(names)}, but {place(position)} has only "
+                    f"{quoted(row)}: set `source_lang` and `target_lang`"
                 )
         sources, targets = ([row[name] for row in rows] for name in names)
     else:
@@ -87,13 +87,9 @@ def _sides(
         if any(name not in batch for name in names):
             raise ValueError(
                 f"the data must have a column `translation`, or the columns `{source_lang}`, `{target_lang}`, or "
-                f"{_quoted(names)}; it has only {_quoted(batch)}"
+                f"{quoted(names)}; it has only {quoted(batch)}"
             )
         sources, targets = (list(batch[name]) for name in names)
     check_texts(names[0], sources, place)
     check_texts(names[1], targets, place, may_be_empty=True)
     return sources, targets
-
-
-def _quoted(names: Any) -> str:
-    return ", ".join(f"`{name}`" for name in names)

@@ -67,11 +67,14 @@ def test_streamed_rows_are_refused_when_they_come():
 
 def test_references_are_those_of_the_column_or_else_the_summary():
     split = Dataset.from_list(ROWS)
-    assert references_of(split, "summary", "references") == [["They have lunch."], [""]]
+    assert references_of(split, "test", "summary") == [["They have lunch."], [""]]
     several = split.add_column("references", [["They eat.", "Lunch."], None])
-    assert references_of(several, "summary", "references") == [["They eat.", "Lunch."], [""]]
-    with pytest.raises(ValueError, match=r"`references` must hold lists of text, got 'They eat.' in row 0"):
-        references_of(split.add_column("references", ["They eat.", "x"]), "summary", "references")
+    assert references_of(several, "test", "summary") == [["They eat.", "Lunch."], [""]]
+    assert references_of(several, "test", "summary", "summary") == [["They have lunch."], [""]]
+    with pytest.raises(ValueError, match="`test` must have the columns `titles`, got only `dialogue`, `summary`"):
+        references_of(split, "test", "summary", "titles")
+    with pytest.raises(ValueError, match=r"`references` must hold text or lists of text, got 3 in row 0 of `test`"):
+        references_of(split.add_column("references", [3, 4]), "test", "summary")
 
 
 def test_first_sentences_and_first_turns():

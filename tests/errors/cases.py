@@ -365,8 +365,11 @@ cases(
     ),
     an_empty_document=lambda bench: summarize(bench, "", "b"),
     a_summary_that_is_no_text=lambda bench: summarize(bench, "a", ["b"]),
-    references_that_are_no_lists=lambda bench: references_of(
-        Dataset.from_list([{"summary": "a", "all": "b"}]), "summary", "all"
+    references_that_are_no_text=lambda bench: references_of(
+        Dataset.from_list([{"summary": "a", "all": 3}]), "test", "summary", "all"
+    ),
+    a_missing_column_of_references=lambda bench: references_of(
+        Dataset.from_list([{"summary": "a"}]), "test", "summary", "all"
     ),
     an_unknown_unit_of_a_lead=lambda bench: lead("A dog. It runs.", 1, "word"),
     a_missing_column_of_questions=lambda bench: mark(bench, context=None),

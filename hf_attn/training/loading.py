@@ -117,6 +117,20 @@ def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTraine
     return tokenizer
 
 
+def check_base(arguments: ModelArguments, adapter_arguments: AdapterArguments) -> None:
+    """
+    Refuse to put an adapter on weights that start fresh: it keeps no base to be loaded on again.
+
+    Raises:
+        ValueError: `lora` goes with `model_config`.
+    """
+    if adapter_arguments.lora and arguments.model_name_or_path is None:
+        raise ValueError(
+            "`lora` needs `model_name_or_path`: an adapter on weights that start fresh could not be loaded. Got "
+            f"`model_config`={arguments.model_config!r}. Train it whole first, and an adapter on the result."
+        )
+
+
 def load_model(
     arguments: ModelArguments,
     adapter_arguments: AdapterArguments,
@@ -141,9 +155,10 @@ def load_model(
     Raises:
         ValueError: The tokenizer has more tokens than the checkpoint has embeddings, or the label smoothing of the
             config and of the training arguments differ, or the checkpoint lacks tensors or has them in other shapes,
-            or an adapter is to be put on weights that the overrides add, or the checkpoint has its weights as a pickle
-            or cannot be loaded.
+            or an adapter is to be put on fresh weights or on those that the overrides add, or the checkpoint has its
+            weights as a pickle or cannot be loaded.
     """
+    check_base(arguments, adapter_arguments)
     attention = choose_attention(arguments.attn_implementation, training_arguments.use_cpu)
     if arguments.model_config is not None:
         config = build_config(arguments, tokenizer)

@@ -11,6 +11,7 @@ from transformers import set_seed
 
 from ..adapters import finish_adapter
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
+from .loading import check_base
 from .model_card import shown_path, write_model_card
 from .parsing import parse_arguments
 from .reporting import log_to_terminal, usage_lines, write_curves, write_results
@@ -71,13 +72,14 @@ def start_run(
         description: First line of `--help`.
 
     Raises:
-        ValueError: As `parse_arguments` and `resume_or_refuse` do.
+        ValueError: As `parse_arguments`, `check_base` and `resume_or_refuse` do.
         FileNotFoundError: The config does not exist.
     """
     log_to_terminal()
     (model_args, adapter_args, data_args, task_args, training_args), values = parse_arguments(
         dataclass_types, arguments, default_config, description
     )
+    check_base(model_args, adapter_args)
     checkpoint = resume_or_refuse(training_args.output_dir, values)
     set_seed(training_args.seed)
     return Run(model_args, adapter_args, data_args, task_args, training_args, values, checkpoint)

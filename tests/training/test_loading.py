@@ -221,6 +221,12 @@ def test_generation_keeps_within_the_positions(tokenizer, training):
     assert model.generation_config.max_new_tokens == 23
 
 
+def test_an_adapter_needs_a_base(tokenizer, training):
+    message = "`lora` needs `model_name_or_path`: an adapter on weights that start fresh .* `model_config`='luong2015'"
+    with pytest.raises(ValueError, match=message):
+        load_model(ModelArguments(model_config="luong2015"), AdapterArguments(lora=True), training, tokenizer)
+
+
 def test_splits_that_are_not_scored_are_not_kept(tmp_path):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"source": "a", "target": "b"}\n' * 3, encoding="utf-8")

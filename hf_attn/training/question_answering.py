@@ -17,7 +17,7 @@ from ..data.question_answering import Span, best_spans, choose_answers
 from ..position_limits import source_positions
 from .arguments import RecipeTrainingArguments
 from .evaluation import SortedRows
-from .reporting import usage_lines
+from .reporting import loading_lines
 
 
 PREDICTIONS_FILE = "predictions.json"
@@ -164,9 +164,9 @@ def question_usage_lines(
         question, context: An example.
         is_extractive: Whether the model marks spans.
     """
-    loading = usage_lines(output_dir, base_model, "").splitlines()[:-2]
+    auto_class = "AutoModelForQuestionAnswering" if is_extractive else "AutoModelForSeq2SeqLM"
     lines = [
-        *loading,
+        *loading_lines(output_dir, base_model, auto_class),
         f"question = {json.dumps(question, ensure_ascii=False)}",
         f"context = {json.dumps(context, ensure_ascii=False)}",
         'batch = tokenizer(question, context, truncation="only_second", return_tensors="pt")',
@@ -178,4 +178,4 @@ def question_usage_lines(
         "first, last = outputs.start_logits.argmax(), outputs.end_logits.argmax()",
         'print(tokenizer.decode(batch["input_ids"][0, first : last + 1]))',
     ]
-    return "\n".join(lines).replace("AutoModelForSeq2SeqLM", "AutoModelForQuestionAnswering")
+    return "\n".join(lines)

@@ -167,21 +167,34 @@ def usage_lines(output_dir: str, base_model: str | None, example: str) -> str:
         example: A source text.
     """
     lines = [
-        "import hf_attn  # registers the model family",
-        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer",
-        "",
-        f'tokenizer = AutoTokenizer.from_pretrained("{output_dir}")',
-    ]
-    if base_model is None:
-        lines.append(f'model = AutoModelForSeq2SeqLM.from_pretrained("{output_dir}")')
-    else:
-        lines.insert(1, "from peft import PeftModel")
-        lines += [
-            f'model = AutoModelForSeq2SeqLM.from_pretrained("{base_model}")',
-            f'model = PeftModel.from_pretrained(model, "{output_dir}")',
-        ]
-    lines += [
+        *loading_lines(output_dir, base_model),
         f'batch = tokenizer([{json.dumps(example, ensure_ascii=False)}], return_tensors="pt")',
         "print(tokenizer.batch_decode(model.generate(**batch), skip_special_tokens=True))",
     ]
     return "\n".join(lines)
+
+
+def loading_lines(output_dir: str, base_model: str | None, auto_class: str = "AutoModelForSeq2SeqLM") -> list[str]:
+    """
+    The Python lines that load the result as `tokenizer` and `model`.
+
+    Args:
+        output_dir: Where the result lies.
+        base_model: The checkpoint under an adapter; `None` for a whole model.
+        auto_class: What loads the model. One that generates gets the generation config beside an adapter, which PEFT
+            leaves alone.
+    """
+    start = [
+        "import hf_attn  # registers the model family",
+        f"from transformers import {auto_class}, AutoTokenizer",
+        "",
+        f'tokenizer = AutoTokenizer.from_pretrained("{output_dir}")',
+    ]
+    if base_model is None:
+        return [*start, f'model = {auto_class}.from_pretrained("{output_dir}")']
+    start.insert(1, "from peft import PeftModel")
+    model = [f'model = {auto_class}.from_pretrained("{base_model}")']
+    if auto_class == "AutoModelForSeq2SeqLM":
+        start[2] += ", GenerationConfig"
+        model.append(f'model.generation_config = GenerationConfig.from_pretrained("{output_dir}")')
+    return [*start, *model, f'model = PeftModel.from_pretrained(model, "{output_dir}")']

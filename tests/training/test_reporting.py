@@ -2,16 +2,26 @@
 """What a run leaves beside its checkpoint."""
 
 import json
+from typing import Any
 
+import pytest
+from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM
+
+from hf_attn.adapters import add_lora, finish_adapter
+from hf_attn.data import train_tokenizer
 from hf_attn.training import (
+    AdapterArguments,
     evaluation,
     format_table,
     published_bleu,
     score_table,
+    set_generation,
     usage_lines,
     write_predictions,
     write_results,
 )
+from hf_attn.training.question_answering import question_usage_lines
+from tests.utils import tiny_config, tiny_model
 
 
 def test_table_is_aligned():
@@ -31,6 +41,56 @@ def test_usage_of_a_whole_model_and_of_an_adapter():
     assert 'PeftModel.from_pretrained(model, "out")' in adapter
     compile(adapter, "usage", "exec")
     compile(usage_lines("out", None, 'Ann: "Hi"\nBob: ok'), "usage", "exec")
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A checkpoint whose generation config is not that of the adapters on it."""
+    model = tiny_model(tiny_config(vocab_size=270))
+    model.generation_config.update(max_new_tokens=40, num_beams=5)
+    model.save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def run_lines(capsys, text: str) -> dict[str, Any]:
+    """Executes lines, which print something, and gives what they define."""
+    names: dict[str, Any] = {}
+    exec(text, names)
+    assert capsys.readouterr().out
+    return names
+
+
+def save_adapter(folder, base: str, auto_class, **options) -> None:
+    """An adapter as a run leaves it."""
+    model = add_lora(auto_class.from_pretrained(base), AdapterArguments(lora=True, lora_r=2))
+    tokenizer = train_tokenizer(["Who sees Ann?"], 270)
+    if auto_class is AutoModelForSeq2SeqLM:
+        set_generation(model, tokenizer, **options)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    finish_adapter(model, tokenizer, folder)
+
+
+@pytest.mark.parametrize("task", ["text", "answers"])
+def test_usage_of_an_adapter_generates_as_its_run_did(tmp_path, capsys, base, task):
+    adapter = str(tmp_path / "adapter")
+    save_adapter(adapter, base, AutoModelForSeq2SeqLM, target_length=5, num_beams=2)
+    if task == "text":
+        text = usage_lines(adapter, base, "Who sees Ann?")
+    else:
+        text = question_usage_lines(adapter, base, "Who?", context="Ann sees Bob.", is_extractive=False)
+    names = run_lines(capsys, text)
+    config = names["model"].get_base_model().generation_config
+    assert (config.max_new_tokens, config.num_beams) == (8, 2)
+    assert names["model"].generate(**names["batch"], eos_token_id=None).shape == (1, 1 + 8)
+
+
+def test_usage_of_an_adapter_that_marks(tmp_path, capsys, base):
+    adapter = str(tmp_path / "adapter")
+    save_adapter(adapter, base, AutoModelForQuestionAnswering)
+    text = question_usage_lines(adapter, base, "Who?", context="Ann sees Bob.", is_extractive=True)
+    assert "AutoModelForSeq2SeqLM" not in text and "GenerationConfig" not in text
+    run_lines(capsys, text)
 
 
 def test_results_of_a_resumed_run_are_kept(tmp_path):

@@ -392,7 +392,8 @@ def set_generation(
         model: Its `generation_config` is changed.
         tokenizer: Gives the ids of the special tokens.
         target_length: Tokens of the longest target in training, the end included; half as many again may be generated,
-            as far as the decoder has positions. `None`, without training, leaves the limits of the checkpoint.
+            as far as the decoder has positions, and there is no least length. `None`, without training, leaves the
+            limits of the checkpoint.
         num_beams: Beams of `generate` without arguments.
         forced_bos_token_id: The token that an output starts with, such as that of a language; `None` leaves the
             checkpoint's.
@@ -405,6 +406,10 @@ def set_generation(
         if positions is not None:
             config.max_new_tokens = min(config.max_new_tokens, positions - 1)
         config.max_length = None
+        for name in ("min_length", "min_new_tokens"):
+            if getattr(config, name):
+                logger.info(f"`{name}`={getattr(config, name)} of the checkpoint is dropped: targets may be shorter.")
+                setattr(config, name, None)
     config.num_beams = num_beams
     if length_penalty is not None:
         config.length_penalty = length_penalty

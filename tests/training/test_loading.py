@@ -213,6 +213,20 @@ def test_generation_fits_the_training_data(tokenizer, training):
     assert (config.max_new_tokens, config.num_beams, config.length_penalty) == (14, 1, 1.4)
 
 
+def test_generation_drops_the_least_length_of_a_checkpoint(checkpoint, tokenizer, training, caplog):
+    model = load_model(ModelArguments(model_name_or_path=checkpoint), AdapterArguments(), training, tokenizer)
+    model.generation_config.update(min_length=56, min_new_tokens=50, max_length=142)
+    set_generation(model, tokenizer, None, num_beams=1)
+    assert (model.generation_config.min_length, model.generation_config.max_length) == (56, 142)
+    with caplog.at_level("INFO", logger="hf_attn"):
+        for _ in range(2):
+            set_generation(model, tokenizer, 9, num_beams=1)
+    config = model.generation_config
+    assert (config.min_length, config.min_new_tokens, config.max_new_tokens) == (None, None, 14)
+    assert caplog.text.count("`min_length`=56 of the checkpoint is dropped: targets may be shorter.") == 1
+    assert caplog.text.count("`min_new_tokens`=50 of the checkpoint is dropped") == 1
+
+
 def test_generation_keeps_within_the_positions(tokenizer, training):
     overrides = f"{SMALL},position_embedding_type=learned,max_position_embeddings=24"
     arguments = ModelArguments(model_config="transformer_tiny", config_overrides=overrides)

@@ -11,7 +11,7 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import is_bitsandbytes_available
+from transformers.utils import ADAPTER_CONFIG_NAME, is_bitsandbytes_available
 
 from ..checkpoint_files import check_checkpoint, reading_checkpoint
 from ..json_files import read_json_object
@@ -247,7 +247,7 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
             details = "; ".join(f"{name} {expected[name]} there, {found.get(name)} here" for name in differing)
             raise ValueError(
                 f"`adapter` {str(adapter_dir)!r} was made for another base: {details}. Its own base is "
-                f"{_base_name(adapter_dir)!r}."
+                f"{base_name(adapter_dir)!r}."
             )
     with reading_checkpoint("adapter", str(adapter_dir)):
         try:
@@ -257,12 +257,22 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
             if isinstance(error, ValueError) and "not found in the base model" not in str(error):
                 raise
             raise ValueError(
-                f"it does not fit this model, it was made for another base, {_base_name(adapter_dir)!r}: {error}"
+                f"it does not fit this model, it was made for another base, {base_name(adapter_dir)!r}: {error}"
             ) from error
 
 
-def _base_name(adapter_dir: str | Path) -> str:
-    config = read_json_object(Path(adapter_dir) / "adapter_config.json", "`adapter`:")
+def base_name(adapter_dir: str | Path, argument: str = "adapter") -> str:
+    """
+    What an adapter's config calls its base; "unknown" where it does not say.
+
+    Args:
+        adapter_dir: Directory of the adapter.
+        argument: Name of the argument that gives it, for messages.
+
+    Raises:
+        ValueError: The config is damaged.
+    """
+    config = read_json_object(Path(adapter_dir) / ADAPTER_CONFIG_NAME, f"`{argument}`:")
     return config.get("base_model_name_or_path") or "unknown"
 
 

@@ -17,10 +17,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.utils import logging
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, logging
 
 from ..adapters import add_lora, four_bit_config
-from ..adapters.lora import MATCH_EMBEDDING
+from ..adapters.lora import MATCH_EMBEDDING, base_name
 from ..checkpoint_files import check_size, reading_checkpoint
 from ..configuration_hf_attn import PRESETS, HfAttnConfig
 from ..data import load_splits, source_target_lengths, train_tokenizer
@@ -119,15 +119,25 @@ def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTraine
 
 def check_base(arguments: ModelArguments, adapter_arguments: AdapterArguments) -> None:
     """
-    Refuse to put an adapter on weights that start fresh: it keeps no base to be loaded on again.
+    Refuse what no training can start from, or nobody could use afterwards.
 
     Raises:
-        ValueError: `lora` goes with `model_config`.
+        ValueError: `lora` goes with `model_config`, so that the adapter would have no base to be loaded on; or
+            `model_name_or_path` holds an adapter in place of a whole model.
     """
-    if adapter_arguments.lora and arguments.model_name_or_path is None:
+    name = arguments.model_name_or_path
+    if name is None:
+        if adapter_arguments.lora:
+            raise ValueError(
+                "`lora` needs `model_name_or_path`: an adapter on weights that start fresh could not be loaded. Got "
+                f"`model_config`={arguments.model_config!r}. Train it whole first, and an adapter on the result."
+            )
+        return
+    if os.path.isfile(os.path.join(name, ADAPTER_CONFIG_NAME)) and not os.path.exists(os.path.join(name, CONFIG_NAME)):
+        base = base_name(name, "model_name_or_path")
         raise ValueError(
-            "`lora` needs `model_name_or_path`: an adapter on weights that start fresh could not be loaded. Got "
-            f"`model_config`={arguments.model_config!r}. Train it whole first, and an adapter on the result."
+            f"`model_name_or_path` {name!r} holds an adapter for {base!r}, not a whole model. Train it with "
+            "`merge_adapter` and name its folder `merged` instead; or save what PEFT's `merge_and_unload` makes of it."
         )
 
 
@@ -155,8 +165,8 @@ def load_model(
     Raises:
         ValueError: The tokenizer has more tokens than the checkpoint has embeddings, or the label smoothing of the
             config and of the training arguments differ, or the checkpoint lacks tensors or has them in other shapes,
-            or an adapter is to be put on fresh weights or on those that the overrides add, or the checkpoint has its
-            weights as a pickle or cannot be loaded.
+            or an adapter is to be put on fresh weights or on those that the overrides add, or the checkpoint is an
+            adapter itself, or has its weights as a pickle, or cannot be loaded.
     """
     check_base(arguments, adapter_arguments)
     attention = choose_attention(arguments.attn_implementation, training_arguments.use_cpu)

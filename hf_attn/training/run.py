@@ -72,7 +72,7 @@ def start_run(
         description: First line of `--help`.
 
     Raises:
-        ValueError: As `parse_arguments`, `check_base` and `resume_or_refuse` do.
+        ValueError: As `parse_arguments`, `check_base` and `resume_or_refuse` do; or `lora` goes without a training.
         FileNotFoundError: The config does not exist.
     """
     log_to_terminal()
@@ -80,9 +80,21 @@ def start_run(
         dataclass_types, arguments, default_config, description
     )
     check_base(model_args, adapter_args)
+    if adapter_args.lora:
+        _check_training(data_args, training_args)
     checkpoint = resume_or_refuse(training_args.output_dir, values)
     set_seed(training_args.seed)
     return Run(model_args, adapter_args, data_args, task_args, training_args, values, checkpoint)
+
+
+def _check_training(data_args: DataArguments, training_args: RecipeTrainingArguments) -> None:
+    train = data_args.train_file or data_args.dataset_name
+    if not (training_args.do_train and train):
+        raise ValueError(
+            f"`lora` trains an adapter, got `do_train`={training_args.do_train} and training data {train!r}. One that "
+            "is trained already is evaluated by `hf-attn generate BASE --adapter DIR` or a pipeline, or by its folder "
+            "`merged` as `model_name_or_path`, without `lora`."
+        )
 
 
 def finish_run(

@@ -61,6 +61,7 @@ from hf_attn.training import (
 from hf_attn.training.question_answering import (
     SpanRows,
     check_window,
+    mask_padding,
     prepare_span_training,
     question_usage_lines,
     span_loss,
@@ -165,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     # Preprocess.
     if is_extractive:
         check_window(model, task.max_seq_length)
+        mask_padding(model)
         preprocess = span_preprocessor(tokenizer, task.max_seq_length, task.doc_stride)
     else:
         preprocess = answer_preprocessor(

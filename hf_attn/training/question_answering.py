@@ -29,12 +29,18 @@ def prepare_span_training(arguments: RecipeTrainingArguments) -> None:
     Set the training arguments for a span head.
 
     Raises:
-        ValueError: `label_smoothing_factor` is set, which a span head does not have.
+        ValueError: `label_smoothing_factor` is set, which a span head does not have; or `remove_unused_columns` is false,
+            though the windows have columns that are no input of a model.
     """
     if arguments.label_smoothing_factor:
         raise ValueError(
             "`label_smoothing_factor` is for generated text, got "
             f"{arguments.label_smoothing_factor} with `mode` extractive. Leave it out."
+        )
+    if not arguments.remove_unused_columns:
+        raise ValueError(
+            "`remove_unused_columns` must be true with `mode` extractive, whose windows have columns that no model "
+            f"reads, got {arguments.remove_unused_columns}."
         )
     arguments.predict_with_generate = False
     # Not `start_positions` and `end_positions`: the trainer counts the items of `labels` for its loss.
@@ -54,6 +60,27 @@ def check_window(model: PreTrainedModel, max_seq_length: int) -> None:
             f"`max_seq_length` must keep within the {limit} positions of the model, got {max_seq_length}. Lower it: "
             "a long context is then cut into more windows."
         )
+
+
+def mask_padding(model: nn.Module) -> None:
+    """
+    Have any model with a span head score padding with the least number, as ours does.
+
+    The heads of transformers score it as any token, so that their loss depends on what else is in a batch.
+    """
+    model.register_forward_hook(_mask_span_logits, with_kwargs=True)
+
+
+def _mask_span_logits(
+    module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: ModelOutput
+) -> ModelOutput:
+    mask = keywords.get("attention_mask")
+    if mask is not None:
+        for name in ("start_logits", "end_logits"):
+            logits = outputs[name]
+            is_padding = mask.to(logits.device) == 0
+            outputs[name] = logits.masked_fill(is_padding, torch.finfo(logits.dtype).min)
+    return outputs
 
 
 class SpanRows(SortedRows):
@@ -113,8 +140,8 @@ def span_loss(
     """
     Cross-entropy of the first and the last token of the answer over the tokens of a window, in float32.
 
-    A trainer's `compute_loss_func`, for any model with a span head. It is the mean over `labels`, so that no split of
-    the same windows over accumulation steps and processes changes it.
+    A trainer's `compute_loss_func`, for any model with a span head after `mask_padding`. It is the mean over `labels`,
+    so that no split of the same windows over accumulation steps and processes changes it.
 
     Args:
         outputs: `start_logits` and `end_logits`, each of shape `(batch_size, length)`.

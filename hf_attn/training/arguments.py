@@ -242,6 +242,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(f"`nonfinite_loss` must be 'stop' or 'skip', got {self.nonfinite_loss!r}.")
         if self.generation_num_beams is None:
             self.generation_num_beams = self.num_beams
+        self._check_scoring()
         self._check_averaging()
 
     def _prepare_early_stopping(self, patience: int) -> None:
@@ -260,6 +261,17 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         if self.metric_for_best_model is None:
             self.metric_for_best_model = self.task_metric
         self.load_best_model_at_end = True
+
+    def _check_scoring(self) -> None:
+        """These would be noticed after the training, when there is nothing to score."""
+        # A subclass whose default is false does not score text.
+        if type(self).predict_with_generate and not self.predict_with_generate:
+            raise ValueError("`predict_with_generate` must be true, since generated text is scored, got False.")
+        for name, needed in (("prediction_loss_only", False), ("eval_do_concat_batches", True)):
+            if getattr(self, name) != needed:
+                raise ValueError(
+                    f"`{name}` must be {str(needed).lower()}, since predictions are scored, got {getattr(self, name)}."
+                )
 
     def _check_averaging(self) -> None:
         if self.average_checkpoints < 0:

@@ -29,8 +29,8 @@ def prepare_span_training(arguments: RecipeTrainingArguments) -> None:
     Set the training arguments for a span head.
 
     Raises:
-        ValueError: `label_smoothing_factor` is set, which a span head does not have; or `remove_unused_columns` is false,
-            though the windows have columns that are no input of a model.
+        ValueError: `label_smoothing_factor` is set, which a span head does not have; or `remove_unused_columns` is
+            false, though the windows have columns that are no input of a model.
     """
     if arguments.label_smoothing_factor:
         raise ValueError(

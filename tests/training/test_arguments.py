@@ -4,6 +4,7 @@
 import pytest
 
 from hf_attn.training import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, hardware
+from hf_attn.training.question_answering import prepare_span_training
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,9 @@ def test_data_arguments(arguments, message):
         ({"num_beams": 0}, "`num_beams` must be at least 1, got 0"),
         ({"num_beams": 1, "length_penalty": 1.4}, "`length_penalty` is about beams and needs `num_beams` above 1"),
         ({"num_beams": 1, "early_stopping": True}, "`early_stopping` is about beams and needs `num_beams` above 1"),
+        ({"predict_with_generate": False}, "`predict_with_generate` must be true, since generated text is scored"),
+        ({"prediction_loss_only": True}, "`prediction_loss_only` must be false, since predictions are scored, got T"),
+        ({"eval_do_concat_batches": False}, "`eval_do_concat_batches` must be true, since predictions are scored"),
         ({"average_checkpoints": -1}, "`average_checkpoints` must be 0 or more, got -1"),
         ({"average_checkpoints": 3, "save_total_limit": 2}, "`save_total_limit` must be at least 3 .* got 2"),
         (
@@ -76,6 +80,24 @@ def test_data_arguments(arguments, message):
 def test_training_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         RecipeTrainingArguments(output_dir=str(tmp_path), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"label_smoothing_factor": 0.1},
+            "`label_smoothing_factor` is for generated text, got 0.1 with `mode` extractive",
+        ),
+        (
+            {"remove_unused_columns": False},
+            "`remove_unused_columns` must be true with `mode` extractive, .* got False",
+        ),
+    ],
+)
+def test_training_arguments_of_a_span_head(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prepare_span_training(RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **arguments))
 
 
 def test_early_stopping_watches_bleu_and_keeps_the_best(tmp_path):

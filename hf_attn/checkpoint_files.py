@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import (
     ADAPTER_CONFIG_NAME,
@@ -141,6 +141,35 @@ def check_size(name: str, config: PreTrainedConfig, auto_class: Any, trust_remot
             f"its config describes {described:,} parameters, its files hold {stored:,} numbers. Copy or download the "
             "checkpoint again."
         )
+
+
+def load_complete(auto_class: Any, name: str, from_adapter: Any = None, **options: Any) -> PreTrainedModel:
+    """
+    Load a model, and refuse weights that would start at random, as those of another task's head would.
+
+    To be called while `reading_checkpoint`, which names the checkpoint.
+
+    Args:
+        auto_class: What loads it.
+        name: A directory, or a name on the Hub.
+        from_adapter: Modules that an adapter will bring whole: `modules_to_save` of its config, as it stands there.
+        options: For `from_pretrained`.
+
+    Raises:
+        ValueError: The checkpoint lacks weights of the model.
+    """
+    model, loading = auto_class.from_pretrained(name, output_loading_info=True, **options)
+    brought = set(map(str, from_adapter)) if isinstance(from_adapter, list) else set()
+    missing = sorted(key for key in loading["missing_keys"] if not brought & set(key.split(".")))
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        wanted, saved = type(model).__name__, " or ".join(model.config.architectures or [])
+        use = f"It was saved as {saved}: use it as that" if saved and saved != wanted else "Copy or download it again"
+        raise ValueError(
+            f"it lacks {', '.join(f'`{key}`' for key in missing[:5])}{more}, which {wanted} would start at random. "
+            f"{use}, or fine-tune it for this task first."
+        )
+    return model
 
 
 def _is_plain(name: Any, endings: tuple[str, ...]) -> bool:

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.pipelines.base import ChunkPipeline, Pipeline
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, find_adapter_config_file
 
-from .checkpoint_files import reading_checkpoint
+from .checkpoint_files import load_complete, reading_checkpoint
 from .json_files import read_json_object
 from .language_codes import language_token_id
 from .position_limits import source_positions
@@ -393,15 +393,15 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
         options: For `from_pretrained`.
 
     Raises:
-        ValueError: The adapter was made for another base, or a checkpoint has its weights as a pickle, or cannot be
-            loaded.
+        ValueError: The adapter was made for another base, or a checkpoint lacks weights because it was trained for
+            another task, or has its weights as a pickle, or cannot be loaded.
     """
     adapter = _adapter_config(name, options)
     # The pipeline itself has read the config before; errors of the weights are named here.
     options = {**options, "use_safetensors": True}
     if adapter is None:
         with reading_checkpoint("model", name):
-            return auto_class.from_pretrained(name, **options)
+            return load_complete(auto_class, name, **options)
     # PEFT is imported only for an adapter.
     from .adapters import load_adapter
 
@@ -417,7 +417,7 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
         )
     options["revision"] = options.get("revision") or adapter.get("revision")
     with reading_checkpoint("model", base):
-        model = auto_class.from_pretrained(base, **options)
+        model = load_complete(auto_class, base, adapter.get("modules_to_save"), **options)
     if model.can_generate() and (directory / GENERATION_CONFIG_NAME).is_file():
         with reading_checkpoint("model", str(directory)):
             model.generation_config = GenerationConfig.from_pretrained(directory)

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """`pipeline("attn-...")` from directories and adapters: outputs as in transformers 4, streams, windows, errors."""
 
+import json
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from transformers import GenerationConfig, pipeline
 import hf_attn
 from hf_attn.adapters import add_lora, finish_adapter
 from hf_attn.data import train_tokenizer
+from hf_attn.pipelines import TASKS
 from hf_attn.position_limits import source_positions
 from hf_attn.training import AdapterArguments
 from tests.utils import tiny_config, tiny_model
@@ -165,6 +167,27 @@ def test_an_adapter_of_another_base(folder, tmp_path):
     (tmp_path / "adapter_config.json").write_text(config.replace(str(folder / "writer"), str(tmp_path / "other")))
     with pytest.raises(ValueError, match="was made for another base: sha256"):
         pipeline("attn-translation", model=str(tmp_path), tokenizer=str(folder / "writer"), device="cpu")
+
+
+def test_a_checkpoint_of_another_task(folder, tmp_path):
+    """Its missing weights would be others at each load."""
+    config = tiny_config(vocab_size=300, copy_attention=True)
+    for name, model_class in (
+        ("marker", hf_attn.HfAttnForQuestionAnswering),
+        ("classifier", hf_attn.HfAttnForSequenceClassification),
+    ):
+        tiny_model(config, model_class).save_pretrained(tmp_path / name)
+    tokenizer = str(folder / "writer")
+    message = "lacks `copy_head.gate.bias`.* which HfAttnForConditionalGeneration would start at random. It was saved"
+    with pytest.raises(ValueError, match=f"{message} as HfAttnForQuestionAnswering: use it as that"):
+        pipeline("attn-summarization", model=str(tmp_path / "marker"), tokenizer=tokenizer, device="cpu")
+    message = "lacks `qa_outputs.bias`, `qa_outputs.weight`, which HfAttnForQuestionAnswering would start at random"
+    loader = TASKS["attn-question-answering"][1]
+    config = json.loads((tmp_path / "classifier" / "config.json").read_text(encoding="utf-8"))
+    del config["architectures"]
+    (tmp_path / "classifier" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        loader.from_pretrained(str(tmp_path / "classifier"))
 
 
 def test_spans(ask):

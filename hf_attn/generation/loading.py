@@ -14,8 +14,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 
-from ..checkpoint_files import check_size, reading_checkpoint
+from ..checkpoint_files import check_size, load_complete, reading_checkpoint
+from ..json_files import read_json_object
 from .packed_linear import pack_linears
 
 
@@ -32,9 +34,15 @@ def load_for_inference(
         options: For `AutoModelForSeq2SeqLM.from_pretrained`, such as `attn_implementation`.
 
     Raises:
-        ValueError: There is no such model or adapter, the adapter was made for another base, or there are no such
-            `weights`.
+        ValueError: There is no such model or adapter, `name` is itself an adapter, the model lacks weights because it
+            was trained for another task, the adapter was made for another base, or there are no such `weights`.
     """
+    _refuse_adapter(name)
+    from_adapter = None
+    if adapter is not None:
+        if not os.path.isfile(Path(adapter, ADAPTER_CONFIG_NAME)):
+            raise ValueError(f"`--adapter` must be the directory of a PEFT adapter, got {adapter!r}")
+        from_adapter = read_json_object(Path(adapter, ADAPTER_CONFIG_NAME), "`--adapter`:").get("modules_to_save")
     # Told nothing, transformers asks on standard input whether to run code that comes with a checkpoint.
     trust = bool(options.setdefault("trust_remote_code", False))
     options.setdefault("use_safetensors", True)
@@ -42,13 +50,11 @@ def load_for_inference(
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust)
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
         check_size(name, config, AutoModelForSeq2SeqLM, trust)
-        model = AutoModelForSeq2SeqLM.from_pretrained(name, **options)
+        model = load_complete(AutoModelForSeq2SeqLM, name, from_adapter, **options)
     if adapter is not None:
         # PEFT takes as long to import as all else; most models come without an adapter.
         from ..adapters import load_adapter
 
-        if not os.path.isfile(Path(adapter, "adapter_config.json")):
-            raise ValueError(f"`--adapter` must be the directory of a PEFT adapter, got {adapter!r}")
         # A run saves how its adapter is to generate beside it.
         if Path(adapter, "generation_config.json").is_file():
             with reading_checkpoint("--adapter", adapter):
@@ -59,3 +65,14 @@ def load_for_inference(
         model = model.float() if adapter is None else model.float().merge_and_unload()
         return pack_linears(model, weights), tokenizer
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+
+
+def _refuse_adapter(name: str) -> None:
+    if os.path.isfile(Path(name, ADAPTER_CONFIG_NAME)) and not os.path.isfile(Path(name, CONFIG_NAME)):
+        from ..adapters.lora import base_name
+
+        base = base_name(name, "MODEL")
+        raise ValueError(
+            f"`MODEL` {name!r} holds an adapter for {base!r}, which goes with it: "
+            f"`hf-attn generate {base} --adapter {name}`."
+        )

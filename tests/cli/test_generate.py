@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
 
-from hf_attn import HfAttnForConditionalGeneration, cli
+from hf_attn import HfAttnForConditionalGeneration, HfAttnForQuestionAnswering, cli
 from hf_attn.data import train_tokenizer
 from hf_attn.generation import TextGenerator, has_term, load_for_inference
 from tests.utils import tiny_config, tiny_model
@@ -147,6 +147,18 @@ def test_bad_input(checkpoint, tmp_path, monkeypatch, capsys):
     assert f"`MODEL` {missing!r} cannot be loaded" in fails(capsys, missing)
     message = fails(capsys, checkpoint, "--adapter", missing)
     assert f"`--adapter` must be the directory of a PEFT adapter, got '{missing}'" in message
+
+
+def test_a_model_for_marking_and_an_adapter_write_nothing(adapter, checkpoint, tokenizer, tmp_path, capsys):
+    config = tiny_config(vocab_size=len(tokenizer), copy_attention=True)
+    tiny_model(config, HfAttnForQuestionAnswering).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    message = fails(capsys, str(tmp_path))
+    assert f"`MODEL` {str(tmp_path)!r} cannot be loaded: it lacks `copy_head.gate" in message
+    assert "It was saved as HfAttnForQuestionAnswering: use it as that" in message
+    message = fails(capsys, adapter)
+    assert f"`MODEL` {adapter!r} holds an adapter for {checkpoint!r}" in message
+    assert f"`hf-attn generate {checkpoint} --adapter {adapter}`" in message
 
 
 def test_fast_and_with_eight_bits(checkpoint, adapter, monkeypatch, capsys):

@@ -32,7 +32,6 @@ from hf_attn.data.question_answering import (
 from hf_attn.metrics import (
     RowStatistics,
     mean_statistics,
-    rouge,
     rouge_rows,
     squad,
     squad_rows,
@@ -192,18 +191,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         scores = squad_v2(predictions, references) if task.version_2_with_negative else squad(predictions, references)
         scores = {name: value for name, value in scores.items() if not name.endswith("total")}
         if not is_extractive:
-            scores["rougeL"] = rouge(predictions, [texts or [""] for texts in references])["rougeL"]
+            by_row = rouge_of_answers(predictions, references)
+            scores["rougeL"] = sum(by_row) / len(by_row)
         return scores
 
     def statistics(predictions: Sequence[str]) -> RowStatistics:
         references = answers["test"]
         if not is_extractive:
-            rows = rouge_rows(predictions, [texts or [""] for texts in references])
-        elif task.version_2_with_negative:
-            rows = squad_v2_rows(predictions, references)
-        else:
-            rows = squad_rows(predictions, references)
-        return mean_statistics(rows[main_score])
+            return mean_statistics(rouge_of_answers(predictions, references))
+        rows = squad_v2_rows if task.version_2_with_negative else squad_rows
+        return mean_statistics(rows(predictions, references)[main_score])
 
     # Train.
     if answers.get("test") is not None:
@@ -263,6 +260,13 @@ def span_options(task: QuestionAnsweringArguments) -> dict[str, float | None]:
         "max_answer_length": task.max_answer_length,
         "null_score_diff_threshold": task.null_score_diff_threshold if task.version_2_with_negative else None,
     }
+
+
+def rouge_of_answers(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """ROUGE-L of each row; where there is no answer, 100 for saying so with "" and 0 for any other, as F1 has it."""
+    scores = rouge_rows(predictions, [texts or [""] for texts in references])["rougeL"]
+    triples = zip(scores, predictions, references, strict=True)
+    return [score if texts else 100.0 * (not prediction.strip()) for score, prediction, texts in triples]
 
 
 def answers_of(split: Dataset, name: str, task: QuestionAnsweringArguments) -> list[list[str]] | None:

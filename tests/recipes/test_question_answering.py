@@ -98,10 +98,20 @@ def test_generation_from_end_to_end(tmp_path, corpus):
     assert "of the 32 sources of `train` are longer than `max_source_length`=30" in result.stderr
     results = read_json(run / "all_results.json")
     assert {"predict_rougeL", "predict_f1", "predict_exact_match", "predict_best_sentence_rougeL"} <= set(results)
+    # Of seven questions one has no answer.
+    assert results["predict_empty_rougeL"] == pytest.approx(100 / 7)
     assert results["predict_rougeL_lower"] <= results["predict_rougeL"] <= results["predict_rougeL_upper"]
     assert list(read_json(run / "predictions.json")) == [f"row-{row}" for row in range(7)]
     assert not (run / "nbest_predictions.json").exists()
     AutoModelForSeq2SeqLM.from_pretrained(run)
+
+
+def test_abstaining_where_there_is_no_answer_counts_as_right(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    recipe = importlib.import_module("question_answering")
+    references = [["in Rome"], ["in Rome"], [], [], []]
+    scores = recipe.rouge_of_answers(["in Rome", "", "", " ", "Oslo"], references)
+    assert scores == [100, 0, 100, 100, 0]
 
 
 @pytest.mark.slow

@@ -4,15 +4,17 @@
     python benchmarks/compare_adapters.py
     python benchmarks/compare_adapters.py --tasks qamr --variants full lora --table_only
 
-Every run is a recipe's own command in a process of its own; what has finished is not run again, so that the comparison
-can be interrupted. Peak memory is the largest resident set of the processes of a run, and CPU minutes are those of all
-of them, start and evaluation included.
+Every run is a recipe's own command in a process of its own. What has finished is not run again, and a run that was cut
+off starts anew, so that its cost is that of the whole. Peak memory is the largest resident set of the processes of a
+run, and CPU minutes are those of all of them, start and evaluation included.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -76,7 +78,8 @@ def command(task: str, variant: str) -> list[str]:
 
 
 def run(task: str, variant: str) -> None:
-    """Train and score, unless that has been done, and record the peak memory in KiB and the CPU seconds.
+    """
+    Train and score, unless that has been done, and record the peak memory in KiB and the CPU seconds.
 
     Raises:
         RuntimeError: The command failed; the end of its log says why.
@@ -84,6 +87,7 @@ def run(task: str, variant: str) -> None:
     folder = FOLDER / task / variant
     if (folder / USAGE_FILE).is_file():
         return
+    shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     arguments = command(task, variant)
     log = folder.with_suffix(".log")
@@ -132,6 +136,13 @@ def measured(task: str, variant: str) -> dict[str, Any]:
     }
 
 
+def merged(rows: Sequence[dict[str, Any]], file: Path) -> list[dict[str, Any]]:
+    """The rows beside those of other runs in `file`, in the order of `TASKS` and `VARIANTS`."""
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    by_run = {(row["task"], row["variant"]): row for row in [*kept, *rows]}
+    return [by_run[run] for run in itertools.product(TASKS, VARIANTS) if run in by_run]
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows side by side, with the score as a share of that of full fine-tuning."""
     full = {row["task"]: row["score"] for row in rows if row["variant"] == "full"}
@@ -159,7 +170,10 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--table_only", action="store_true", help="tabulate what has finished")
     parser.add_argument(
-        "--json", type=Path, default=Path("benchmarks/results/adapters.json"), help="where the rows go"
+        "--json",
+        type=Path,
+        default=Path("benchmarks/results/adapters.json"),
+        help="where the rows go, beside those that are there",
     )
     arguments = parser.parse_args()
     rows = []
@@ -170,6 +184,7 @@ def main() -> None:
             if (FOLDER / task / variant / USAGE_FILE).is_file():
                 rows.append(measured(task, variant))
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    rows = merged(rows, arguments.json)
     arguments.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     print(table(rows))
 

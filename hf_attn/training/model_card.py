@@ -15,12 +15,20 @@ import torch
 import transformers
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 from transformers import PreTrainedModel
+from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import CONFIG_NAME, logging
 
+from ..position_limits import source_positions
 from .reporting import format_table
 
 
 logger = logging.get_logger(__name__)
+
+_SPLIT_NOTES = {
+    "test": "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set.",
+    "validation": "`predict_*` and, before training, `before_*`: the validation set, which stands in for a test set "
+    "here; `eval_*`: the rows of it by which the training was watched.",
+}
 
 
 def write_model_card(
@@ -66,6 +74,10 @@ def write_model_card(
         is_adapter: Whether the directory holds a PEFT adapter.
     """
     name = name or Path(output_dir).absolute().name
+    # Data without a test set at hand are scored on their validation set.
+    split = (
+        "validation" if values.get("test_file") and values["test_file"] == values.get("validation_file") else "test"
+    )
     scores = {
         key: value
         for key, value in metrics.items()
@@ -82,7 +94,12 @@ def write_model_card(
         tags=["hf_attn", model.config.model_type, *(["lora"] if is_adapter else [])],
         model_name=name,
         eval_results=_eval_results(
-            scores, score_names, task, hub_dataset or _data_name(data), dataset_revision if hub_dataset else None
+            scores,
+            score_names,
+            task,
+            hub_dataset or _data_name(data),
+            split,
+            dataset_revision if hub_dataset else None,
         )
         or None,
     )
@@ -104,8 +121,7 @@ def write_model_card(
         f"trained. Training data: {data_shown}.",
         "## Scores",
         format_table(["score", "value"], sorted(scores.items())) if scores else "Not scored.",
-        "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set. "
-        f"{score_notes}".rstrip(),
+        f"{_SPLIT_NOTES[split]} {score_notes}".rstrip(),
         "## Use",
         f"```python\n{usage}\n```",
     ]
@@ -206,14 +222,14 @@ def _data_name(data: str) -> str:
 
 
 def _eval_results(
-    scores: Mapping[str, float], names: Sequence[str], task: str, data_name: str, revision: str | None
+    scores: Mapping[str, float], names: Sequence[str], task: str, data_name: str, split: str, revision: str | None
 ) -> list[EvalResult]:
     return [
         EvalResult(
             task_type=task,
             dataset_type=data_name,
             dataset_name=data_name,
-            dataset_split="test",
+            dataset_split=split,
             dataset_revision=revision,
             metric_type="rouge" if name.startswith("rouge") else name,
             metric_name=name,
@@ -230,9 +246,9 @@ def _limits(model: PreTrainedModel) -> str:
         "domains, lengths and languages, to write things that are not in the source, and to repeat the biases of that "
         "data."
     ]
-    positions = getattr(model.config, "max_position_embeddings", None)
+    positions = source_positions(unwrap_peft_model(model))
     if positions is not None:
-        sentences.append(f"It was made for texts of up to {positions} tokens.")
+        sentences.append(f"It has positions for texts of up to {positions} tokens.")
     limit = getattr(getattr(model, "generation_config", None), "max_new_tokens", None)
     if limit is not None:
         sentences.append(f"Without another `max_new_tokens` it stops after {limit} new tokens.")

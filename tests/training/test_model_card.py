@@ -10,12 +10,13 @@ from huggingface_hub import ModelCard
 
 from hf_attn.training import write_model_card
 from hf_attn.training.model_card import shown_arguments, shown_path
-from tests.utils import tiny_model
+from tests.utils import tiny_config, tiny_model
 
 
 def write(folder: Path, **changes) -> ModelCard:
     """A card with some values changed."""
     values = {
+        "model": tiny_model(),
         "task": "translation",
         "languages": ["en", "de"],
         "data": "rows.jsonl",
@@ -24,7 +25,7 @@ def write(folder: Path, **changes) -> ModelCard:
         "usage": "import hf_attn",
         "score_names": ["bleu", "chrf"],
     }
-    write_model_card(folder, tiny_model(), **{**values, **changes})
+    write_model_card(folder, **{**values, **changes})
     return ModelCard.load(folder / "README.md")
 
 
@@ -65,6 +66,21 @@ def test_metadata_of_several_scores(tmp_path):
     assert metadata["license"] == "cc-by-nc-nd-4.0"
     assert "datasets" not in metadata and "base_model" not in metadata
     assert write(tmp_path, hub_dataset="ann/rows").data.datasets == ["ann/rows"]
+
+
+def test_a_validation_set_that_stands_in_for_a_test_set_is_called_one(tmp_path):
+    files = {"validation_file": "dev.jsonl", "test_file": "dev.jsonl"}
+    card = write(tmp_path, values=files)
+    assert [result.dataset_split for result in card.data.eval_results] == ["validation"]
+    assert "stands in for a test set" in card.text
+    card = write(tmp_path, values={**files, "test_file": "test.jsonl"})
+    assert [result.dataset_split for result in card.data.eval_results] == ["test"]
+
+
+def test_limits_are_those_of_the_positions(tmp_path):
+    assert "It has positions for texts of up to 48 tokens." in write(tmp_path).text
+    endless = tiny_model(tiny_config(position_embedding_type="rope"))
+    assert "has positions" not in write(tmp_path, model=endless).text
 
 
 def test_base_in_a_directory_gives_its_licence_but_no_name_on_the_hub(tmp_path):

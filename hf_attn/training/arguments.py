@@ -2,7 +2,7 @@
 """The arguments that every recipe takes; each field is a flag and a YAML key of the same name."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from transformers import Seq2SeqTrainingArguments
@@ -88,12 +88,15 @@ class AdapterArguments:
     )
 
     def __post_init__(self):
-        if not self.lora:
-            for name in ("use_dora", "load_in_4bit", "merge_adapter", "lora_target_modules"):
-                if getattr(self, name):
-                    raise ValueError(f"`{name}` needs `lora`, got `{name}`={getattr(self, name)!r} and `lora`=False.")
-        if self.lora_r < 1:
-            raise ValueError(f"`lora_r` must be at least 1, got {self.lora_r}.")
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if not self.lora and value != option.default:
+                raise ValueError(f"`{option.name}` needs `lora`, got `{option.name}`={value!r} and `lora`=False.")
+        for name in ("lora_r", "lora_alpha"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"`lora_dropout` must be in [0, 1), got {self.lora_dropout}.")
         if self.load_in_4bit and self.merge_adapter:
             raise ValueError(
                 "`merge_adapter` needs the weights in full precision; merging into 4 bits rounds the update away. "

@@ -24,6 +24,7 @@ from ..adapters.lora import MATCH_EMBEDDING, base_name
 from ..checkpoint_files import check_size, reading_checkpoint
 from ..configuration_hf_attn import PRESETS, HfAttnConfig
 from ..data import load_splits, source_target_lengths, train_tokenizer
+from ..data.translation import read_sides
 from ..json_files import read_json_object
 from ..position_limits import target_positions
 from ..spread_weights import whole_weights
@@ -73,9 +74,19 @@ def read_splits(
 
 
 def texts_of(split: Dataset | IterableDataset, language: str, column: str) -> Iterator[str]:
-    """One side of sentence pairs, from a column `translation`, or one named after the language, or else `column`."""
-    for row in split:
-        yield row["translation"][language] if "translation" in row else row.get(language, row.get(column))
+    """
+    One side of sentence pairs, from a column `translation`, or one named after the language, or else that of the side.
+
+    Args:
+        split: Rows as `translation_preprocessor` takes them.
+        language: Name of the language in the rows.
+        column: The side, `source` or `target`.
+
+    Raises:
+        ValueError: As `translation_preprocessor` does.
+    """
+    for (texts,) in read_sides(split, {column: language}):
+        yield from texts
 
 
 def training_split(splits: Mapping[str, Dataset | IterableDataset]) -> Dataset | IterableDataset:
@@ -106,6 +117,11 @@ def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTraine
     name = arguments.tokenizer_name or arguments.model_name_or_path
     if name is not None:
         argument = "tokenizer_name" if arguments.tokenizer_name is not None else "model_name_or_path"
+        if arguments.vocab_size != ModelArguments.vocab_size:
+            logger.warning(
+                f"`vocab_size`={arguments.vocab_size} has no effect: it is for a tokenizer that is trained, and this "
+                f"one comes from `{argument}` {name!r}."
+            )
         # A tokenizer of its own is no part of the pinned checkpoint.
         revision = arguments.model_revision if arguments.tokenizer_name is None else "main"
         with reading_checkpoint(argument, name):

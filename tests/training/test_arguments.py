@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Arguments that contradict each other are refused; the fast settings are the defaults."""
 
+import math
+
 import pytest
 
 from hf_attn.training import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, hardware
@@ -25,7 +27,15 @@ def test_model_arguments(arguments, message):
         ({"use_dora": True}, "`use_dora` needs `lora`"),
         ({"merge_adapter": True}, "`merge_adapter` needs `lora`"),
         ({"lora_target_modules": ["q_proj"]}, "`lora_target_modules` needs `lora`"),
+        ({"lora_r": 8}, "`lora_r` needs `lora`, got `lora_r`=8 and `lora`=False"),
+        ({"lora_alpha": 16}, "`lora_alpha` needs `lora`"),
+        ({"lora_dropout": 0.2}, "`lora_dropout` needs `lora`"),
+        ({"load_in_4bit": True}, "`load_in_4bit` needs `lora`"),
         ({"lora": True, "lora_r": 0}, "`lora_r` must be at least 1, got 0"),
+        ({"lora": True, "lora_alpha": 0}, "`lora_alpha` must be at least 1, got 0"),
+        ({"lora": True, "lora_dropout": 1.0}, r"`lora_dropout` must be in \[0, 1\), got 1.0"),
+        ({"lora": True, "lora_dropout": -0.1}, r"`lora_dropout` must be in \[0, 1\), got -0.1"),
+        ({"lora": True, "lora_dropout": math.nan}, r"`lora_dropout` must be in \[0, 1\), got nan"),
         ({"lora": True, "load_in_4bit": True, "merge_adapter": True}, "`merge_adapter` needs the weights in full"),
     ],
 )

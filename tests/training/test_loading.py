@@ -99,6 +99,15 @@ def test_tokenizer_is_trained_for_fresh_weights_and_else_that_of_the_checkpoint(
     assert len(load_tokenizer(ModelArguments(model_name_or_path=str(tmp_path)), iter(()))) == len(tokenizer)
 
 
+def test_a_vocabulary_size_beside_a_tokenizer_has_no_effect_and_says_so(tmp_path, tokenizer, caplog):
+    tokenizer.save_pretrained(tmp_path)
+    load_tokenizer(ModelArguments(model_name_or_path=str(tmp_path)), iter(()))
+    assert "vocab_size" not in caplog.text
+    named = ModelArguments(model_config="luong2015", vocab_size=265, tokenizer_name=str(tmp_path))
+    assert len(load_tokenizer(named, iter(()))) == len(tokenizer)
+    assert "`vocab_size`=265 has no effect: " in caplog.text and "from `tokenizer_name`" in caplog.text
+
+
 def test_label_smoothing_of_our_models_moves_into_the_config(tokenizer, training):
     arguments = ModelArguments(model_config="transformer_tiny", config_overrides=SMALL)
     model = load_model(arguments, AdapterArguments(), training, tokenizer)

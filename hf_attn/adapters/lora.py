@@ -22,6 +22,7 @@ BASE_FILE = "base_fingerprint.json"
 FINGERPRINT_ATTRIBUTE = "base_fingerprint"
 MERGED_FOLDER = "merged"
 ALL_LINEAR = "all-linear"
+ATTENTION_TARGETS = ("q_proj", "v_proj")
 SPAN_HEAD = "qa_outputs"
 OUTPUT_PROJECTION = "lm_head"
 COPY_HEAD = "copy_head"
@@ -55,6 +56,9 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
     """
     named = arguments.lora_target_modules
     lora_targets: list[str] | str | None = ALL_LINEAR if named == [ALL_LINEAR] else named
+    # Families whose layers are named as BART's, such as Marian, have no default of their own in PEFT.
+    if named is None and not has_default_targets(model) and set(ATTENTION_TARGETS) <= set(linear_names(model)):
+        lora_targets = list(ATTENTION_TARGETS)
     check_targets(model, lora_targets)
     fingerprint = base_fingerprint(model)
     if arguments.load_in_4bit:
@@ -95,10 +99,9 @@ def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) 
     if lora_targets == ALL_LINEAR:
         return
     if lora_targets is None:
-        model_type = model.config.model_type
-        if model_type not in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
+        if not has_default_targets(model):
             raise ValueError(
-                f"`lora_target_modules` has no default for {model_type!r} models; name some of "
+                f"`lora_target_modules` has no default for {model.config.model_type!r} models; name some of "
                 f"{', '.join(linear_names(model))}."
             )
         return
@@ -117,6 +120,11 @@ def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) 
             raise ValueError(
                 f"`lora_target_modules` names `{target}`, which no layer has; linear layers are {', '.join(present)}."
             )
+
+
+def has_default_targets(model: PreTrainedModel) -> bool:
+    """Whether PEFT knows which layers of a model's family to adapt."""
+    return model.config.model_type in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
 
 def check_four_bit_widths(model: PreTrainedModel) -> None:

@@ -6,7 +6,14 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    MarianConfig,
+    MarianMTModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from hf_attn import HfAttnForConditionalGeneration
 from hf_attn.adapters import (
@@ -92,19 +99,23 @@ def test_targets_that_match_nothing_are_refused():
 
 
 def test_family_without_default_targets(monkeypatch):
-    monkeypatch.delitem(lora.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, "hf_attn")
-    with pytest.raises(
-        ValueError, match="`lora_target_modules` has no default for 'hf_attn' models; name some of fc1"
-    ):
-        add_lora(tiny_model(), arguments())
+    monkeypatch.delitem(lora.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING, "t5")
+    model = T5ForConditionalGeneration(
+        T5Config(vocab_size=40, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
+    )
+    with pytest.raises(ValueError, match="`lora_target_modules` has no default for 't5' models; name some of k, o, q"):
+        add_lora(model, arguments())
 
 
-def test_another_family_takes_the_same_arguments():
+@pytest.mark.parametrize("targets", [None, ["q_proj", "v_proj"]])
+def test_a_family_without_default_whose_layers_are_named_as_those_of_bart(targets):
     config = MarianConfig(
         vocab_size=40, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
         decoder_attention_heads=1, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=1, decoder_start_token_id=1,
     )  # fmt: skip
-    model = add_lora(MarianMTModel(config), arguments(lora_target_modules=["q_proj", "v_proj"]))
+    assert "marian" not in lora.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+    model = add_lora(MarianMTModel(config), arguments(lora_target_modules=targets))
+    assert model.peft_config["default"].target_modules == {"q_proj", "v_proj"}
     assert torch.isfinite(model(**batch()).loss)
 
 

@@ -36,6 +36,9 @@ from .position_limits import source_positions
 # Candidates that share the probability among them.
 _NUM_CANDIDATES = 20
 _DEFAULT_MAX_SEQ_LEN = 384
+_LEAST = {"top_k": 1, "max_seq_len": 1, "doc_stride": 0, "max_answer_len": 1}
+# Of those that answer questions; the others are of models that mark spans.
+_OPTIONS_OF_WRITERS = ("truncation", "prefix")
 
 
 class _GeneratingPipeline(Pipeline):
@@ -82,6 +85,10 @@ class _GeneratingPipeline(Pipeline):
         token_ids = self.model.generate(**inputs, **limit, **options)
         return token_ids.unflatten(0, (inputs["input_ids"].shape[0], -1))
 
+    def _prefix(self, prefix: str | None) -> str:
+        """What goes before each text: as asked for, else as the model's config says."""
+        return (getattr(self.model.config, "prefix", None) or "") if prefix is None else prefix
+
     def _texts(self, token_ids: torch.Tensor) -> list[str]:
         return [text.strip() for text in self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)]
 
@@ -124,9 +131,7 @@ class TextToTextPipeline(_GeneratingPipeline):
         """Token ids of a text, and whether it is blank."""
         if not isinstance(text, str):
             raise TypeError(f"`inputs` must be a text, or an iterable of texts, got {type(text).__name__}: {text!r}")
-        if prefix is None:
-            prefix = getattr(self.model.config, "prefix", None) or ""
-        return {**self._encode(prefix + text, truncation=truncation), "is_blank": not text.strip()}
+        return {**self._encode(self._prefix(prefix) + text, truncation=truncation), "is_blank": not text.strip()}
 
     def _forward(self, inputs: dict[str, Any], **generate_options: Any) -> dict[str, Any]:
         is_blank = inputs.pop("is_blank")
@@ -192,19 +197,25 @@ class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
     to before `end`, and its share of the probability among the best candidates. It reads a long context in windows
     that overlap. A model that writes gives `{"answer"}`.
 
-    Options, of the pipeline or of a call:
+    Options, of the pipeline or of a call, of any model:
+        batch_size: Windows, or pairs, that go through the model together.
+
+    Of a model that marks spans:
         top_k: How many answers; more than one come as a list, the best first.
         max_seq_len: Longest window, in tokens; by default 384, or what the model's positions allow.
         doc_stride: Tokens of the context that neighbouring windows share; by default 128, or a quarter of a window.
         max_answer_len: Longest answer, in tokens.
         handle_impossible_answer: Also offer the answer "", at 0, where the context may hold none.
-        truncation: For a model that writes: cut a context to its positions. Without it a longer one is an error.
-        batch_size: Windows, or pairs, that go through the model together.
-        others: Those of `generate`, for a model that writes.
+
+    Of a model that writes:
+        prefix: Put before each question, as T5 wants; by default the `prefix` of the model's config, if it has one.
+        truncation: Cut a context to the positions of the model. Without it a longer one is an error.
+        others: Those of `generate`.
 
     Raises:
         TypeError, ValueError: An input has no question or context, or one that is empty or no text; or the two are
-            longer than the positions of a model that writes.
+            longer than the positions of a model that writes; or an option is out of its range, or one of the other
+            kind of model.
     """
 
     def _sanitize_parameters(
@@ -215,27 +226,45 @@ class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
         max_answer_len: int | None = None,
         handle_impossible_answer: bool | None = None,
         truncation: bool | None = None,
+        prefix: str | None = None,
         **generate_options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        for name, value in (("top_k", top_k), ("max_answer_len", max_answer_len)):
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
-        if generate_options and not self.model.can_generate():
-            raise TypeError(
-                f"{', '.join(f'`{name}`' for name in generate_options)} cannot be set for a model that marks spans; "
-                "it takes `top_k`, `max_seq_len`, `doc_stride`, `max_answer_len` and `handle_impossible_answer`"
-            )
-        reading = {"max_seq_len": max_seq_len, "doc_stride": doc_stride, "truncation": truncation}
+        reading = {"max_seq_len": max_seq_len, "doc_stride": doc_stride, "truncation": truncation, "prefix": prefix}
         answering = {
             "top_k": top_k,
             "max_answer_len": max_answer_len,
             "handle_impossible_answer": handle_impossible_answer,
         }
-        return (
-            {name: value for name, value in reading.items() if value is not None},
-            generate_options,
-            {name: value for name, value in answering.items() if value is not None},
+        reading, answering = (
+            {name: value for name, value in options.items() if value is not None} for options in (reading, answering)
         )
+        self._check_options({**reading, **answering}, generate_options)
+        return reading, generate_options, answering
+
+    def _check_options(self, options: Mapping[str, Any], generate_options: Mapping[str, Any]) -> None:
+        """Refuses what is out of its range, or of the other kind of model."""
+        for name, least in _LEAST.items():
+            if options.get(name, least) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {options[name]}")
+        writes = self.model.can_generate()
+        if generate_options and not writes:
+            raise TypeError(
+                f"{', '.join(f'`{name}`' for name in generate_options)} cannot be set for a model that marks spans; "
+                "it takes `top_k`, `max_seq_len`, `doc_stride`, `max_answer_len` and `handle_impossible_answer`"
+            )
+        needed, found = ("marks spans", "writes answers") if writes else ("writes answers", "marks spans")
+        for name, value in options.items():
+            if (name in _OPTIONS_OF_WRITERS) != writes:
+                instead = "; `num_return_sequences` gives several answers" if name == "top_k" else ""
+                raise ValueError(
+                    f"`{name}` has an effect only on a model that {needed}, got {value!r} and "
+                    f"{type(self.model).__name__}, which {found}{instead}"
+                )
+        limit = source_positions(self.model)
+        if limit is not None and options.get("max_seq_len", 0) > limit:
+            raise ValueError(
+                f"`max_seq_len` must keep within the {limit} positions of the model, got {options['max_seq_len']}"
+            )
 
     def __call__(self, inputs: Any = None, *, question: Any = None, context: Any = None, **options: Any) -> Any:
         return super().__call__(_pairs(question, context) if inputs is None else inputs, **options)
@@ -246,6 +275,7 @@ class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
         max_seq_len: int | None = None,
         doc_stride: int | None = None,
         truncation: bool = False,
+        prefix: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The windows of a context with its question, or the pair."""
         # It loads the package of data sets.
@@ -255,7 +285,13 @@ class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
             raise TypeError(f"`inputs` must hold `question` and `context`, got {example!r}")
         question, context = example["question"], example["context"]
         if self.model.can_generate():
-            yield {**self._encode(question, context, truncation=truncation), "is_last": True}
+            for name in ("question", "context"):
+                if not isinstance(example[name], str):
+                    raise TypeError(f"`{name}` must be text, got {example[name]!r}")
+                if not example[name].strip():
+                    raise ValueError(f"`{name}` must not be empty, got {example[name]!r}")
+            pair = self._prefix(prefix) + question.strip(), context
+            yield {**self._encode(*pair, truncation=truncation), "is_last": True}
             return
         if max_seq_len is None:
             max_seq_len = min(_DEFAULT_MAX_SEQ_LEN, source_positions(self.model) or _DEFAULT_MAX_SEQ_LEN)

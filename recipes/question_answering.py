@@ -266,7 +266,10 @@ def rouge_of_answers(predictions: Sequence[str], references: Sequence[Sequence[s
     """ROUGE-L of each row; where there is no answer, 100 for saying so with "" and 0 for any other, as F1 has it."""
     scores = rouge_rows(predictions, [texts or [""] for texts in references])["rougeL"]
     triples = zip(scores, predictions, references, strict=True)
-    return [score if texts else 100.0 * (not prediction.strip()) for score, prediction, texts in triples]
+    return [
+        score if any(map(str.strip, texts)) else 100.0 * (not prediction.strip())
+        for score, prediction, texts in triples
+    ]
 
 
 def answers_of(split: Dataset, name: str, task: QuestionAnsweringArguments) -> list[list[str]] | None:

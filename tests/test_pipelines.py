@@ -2,6 +2,7 @@
 """`pipeline("attn-...")` from directories and adapters: outputs as in transformers 4, streams, windows, errors."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -256,12 +257,61 @@ def test_a_model_that_writes_answers(folder):
     assert list(pipe({**row, "context": CONTEXT}, truncation=True)) == ["answer"]
 
 
+def test_the_prefix_of_a_question(folder):
+    pipe = pipeline("attn-question-answering", model=str(folder / "writer"), device="cpu", prefix="Bob sings. ")
+    row = {"question": QUESTION, "context": "Ada lives in Rome."}
+    expected = pipe.tokenizer(f"Bob sings. {QUESTION}", row["context"])["input_ids"]
+    read = []
+    pipe.model.get_encoder().register_forward_pre_hook(
+        lambda module, arguments, keywords: read.append(keywords["input_ids"][0].tolist()), with_kwargs=True
+    )
+    pipe(row)
+    pipe(row, prefix="")
+    pipe.model.config.prefix = "Bob sings. "
+    pipeline("attn-question-answering", model=pipe.model, tokenizer=pipe.tokenizer)(row)
+    assert read == [expected, pipe.tokenizer(QUESTION, row["context"])["input_ids"], expected]
+
+
+WITHOUT_EFFECT = [
+    ("writer", "top_k", 3, "got 3 and .*; `num_return_sequences` gives several answers"),
+    ("writer", "max_seq_len", 30, ""),
+    ("writer", "doc_stride", 3, ""),
+    ("writer", "max_answer_len", 2, ""),
+    ("writer", "handle_impossible_answer", True, ""),
+    ("marker", "truncation", True, ""),
+    ("marker", "prefix", "answer: ", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "value", "more"), WITHOUT_EFFECT)
+def test_options_of_the_other_kind_of_model(folder, name, option, value, more):
+    kind, other = ("marks spans", "writes answers") if name == "writer" else ("writes answers", "marks spans")
+    message = f"`{option}` has an effect only on a model that {kind}, .*, which {other}"
+    options = {"model": str(folder / name), "device": "cpu"}
+    with pytest.raises(ValueError, match=message) as caught:
+        pipeline("attn-question-answering", **options, **{option: value})
+    assert re.search(more, str(caught.value))
+
+
+@pytest.mark.parametrize("column", ["question", "context"])
+def test_a_model_that_writes_refuses_what_is_no_text(folder, column):
+    pipe = pipeline("attn-question-answering", model=str(folder / "writer"), device="cpu")
+    row = {"question": QUESTION, "context": "Ada lives in Rome."}
+    with pytest.raises(TypeError, match=f"`{column}` must be text, got 3"):
+        pipe({**row, column: 3})
+    with pytest.raises(ValueError, match=f"`{column}` must not be empty, got ' '"):
+        pipe({**row, column: " "})
+
+
 FAULTS = {
     "nothing": ({}, TypeError, "`inputs` must be {\"question\": ..., \"context\": ...} or an iterable of these"),
     "no context": ({"inputs": {"question": "Who?"}}, TypeError, "`inputs` must hold `question` and `context`, got"),
     "numbers": ({"question": ["Who?", "Why?"], "context": ["Ada."]}, ValueError, "got 1 for 2 questions"),
     "empty": ({"question": "Who?", "context": " "}, ValueError, "`context` must not be empty"),
     "top_k": ({"question": "Who?", "context": "Ada.", "top_k": 0}, ValueError, "`top_k` must be at least 1, got 0"),
+    "stride": ({"question": "Who?", "context": "Ada.", "doc_stride": -1}, ValueError, "`doc_stride` must be at least"),
+    "window": ({"question": "Who?", "context": "Ada.", "max_seq_len": 0}, ValueError, "`max_seq_len` must be at "),
+    "positions": ({"question": "Who?", "context": "Ada.", "max_seq_len": 49}, ValueError, "within the 48 positions"),
     "beams": ({"question": "Who?", "context": "Ada.", "num_beams": 2}, TypeError, "`num_beams` cannot be set"),
 }  # fmt: skip
 

@@ -109,9 +109,9 @@ def test_generation_from_end_to_end(tmp_path, corpus):
 def test_abstaining_where_there_is_no_answer_counts_as_right(monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPES))
     recipe = importlib.import_module("question_answering")
-    references = [["in Rome"], ["in Rome"], [], [], []]
-    scores = recipe.rouge_of_answers(["in Rome", "", "", " ", "Oslo"], references)
-    assert scores == [100, 0, 100, 100, 0]
+    references = [["in Rome"], ["in Rome"], [], [], [], [""]]
+    scores = recipe.rouge_of_answers(["in Rome", "", "", " ", "Oslo", ""], references)
+    assert scores == [100, 0, 100, 100, 0, 100]
 
 
 @pytest.mark.slow

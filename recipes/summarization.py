@@ -19,7 +19,14 @@ from typing import ClassVar
 from datasets import Dataset
 
 import hf_attn  # noqa: F401 -- registers the model family
-from hf_attn.data import LEAD_UNITS, check_documents, lead, references_of, summarization_preprocessor
+from hf_attn.data.summarization import (
+    LEAD_UNITS,
+    check_documents,
+    has_summaries,
+    lead,
+    references_of,
+    summarization_preprocessor,
+)
 from hf_attn.metrics import RowStatistics, mean_statistics, rouge, rouge_rows
 from hf_attn.training import (
     AdapterArguments,
@@ -105,36 +112,41 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     # Load.
     splits = read_splits(run.data_args, run.training_args)
+    summary_columns = {name: summary_column_of(split, name, task) for name, split in splits.items()}
     for name, split in splits.items():
-        check_documents(split, name, task.text_column, task.summary_column)
+        check_documents(split, name, task.text_column, summary_columns[name])
     references = {
-        name: references_of(split, name, task.summary_column, task.references_column)
+        name: references_of(split, name, summary_columns[name], task.references_column)
         for name, split in splits.items()
         if name != "train"
     }
+    is_scored = references.get("test") is not None
     tokenizer = load_tokenizer(run.model_args, training_texts(splits, task))
     model = load_model(run.model_args, run.adapter_args, run.training_args, tokenizer)
 
     # Preprocess.
-    preprocess = summarization_preprocessor(
-        tokenizer,
-        task.text_column,
-        task.summary_column,
-        run.data_args.max_source_length,
-        run.data_args.max_target_length,
-        task.source_prefix,
-    )
+    preprocess = {
+        name: summarization_preprocessor(
+            tokenizer,
+            task.text_column,
+            summary_column,
+            run.data_args.max_source_length,
+            run.data_args.max_target_length,
+            task.source_prefix,
+        )
+        for name, summary_column in summary_columns.items()
+    }
     tokenized = tokenize_splits(run, splits, preprocess)
     prepare_generation(run, model, tokenizer, tokenized)
 
     def score(split: str, predictions: Sequence[str]) -> dict[str, float]:
-        return rouge(predictions, references[split])
+        return {} if references[split] is None else rouge(predictions, references[split])
 
     def statistics(predictions: Sequence[str]) -> RowStatistics:
         return mean_statistics(rouge_rows(predictions, references["test"])[run.training_args.task_metric])
 
     # Train.
-    stages = Stages(run, model, tokenizer, tokenized, score, statistics=statistics)
+    stages = Stages(run, model, tokenizer, tokenized, score, statistics=statistics if is_scored else None)
     if task.score_before:
         stages.predict("before")
     stages.train()
@@ -150,9 +162,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if stages.is_main_process:
         if predictions:
             write_predictions(run.training_args.output_dir, predictions)
-            baselines = {f"first {task.lead_unit}s: {count}": f"lead_{count}" for count in LEADS}
-            print(f"\n{score_table(stages.metrics, SCORES, baselines, run.training_args.task_metric)}\n")
-            rows = zip(sources, references["test"], predictions, strict=True)
+            if is_scored:
+                baselines = {f"first {task.lead_unit}s: {count}": f"lead_{count}" for count in LEADS}
+                print(f"\n{score_table(stages.metrics, SCORES, baselines, run.training_args.task_metric)}\n")
+            rows = zip(sources, references["test"] or [[""]] * len(sources), predictions, strict=True)
             samples = [(source, texts[0], summary) for source, texts, summary in rows][: task.num_samples]
             print(format_table(["source", "reference", "summary"], [list(map(shortened, row)) for row in samples]))
         told = finish_run(
@@ -168,6 +181,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         print(told)
     stages.trainer.accelerator.end_training()
     return stages.metrics
+
+
+def summary_column_of(split: Dataset, name: str, task: SummarizationArguments) -> str | None:
+    """The column of summaries; `None` where the test split comes without any."""
+    return task.summary_column if name != "test" or has_summaries(split, name, task.summary_column) else None
 
 
 def training_texts(splits: Mapping[str, Dataset], task: SummarizationArguments) -> Iterator[str]:

@@ -17,7 +17,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 import hf_attn  # noqa: F401 -- registers the model family
-from hf_attn.data import translation_preprocessor
+from hf_attn.data.translation import check_pairs, has_targets, translation_preprocessor
 from hf_attn.language_codes import has_language_codes, set_languages
 from hf_attn.metrics import RowStatistics, bleu, bleu_statistics, chrf, formality_share
 from hf_attn.training import (
@@ -82,26 +82,37 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
 
     # Load.
     splits = read_splits(run.data_args, run.training_args)
-    scored = [name for name in ("validation", "test") if name in splits]
-    sources = {name: list(texts_of(splits[name], task.source_lang, "source")) for name in scored}
-    references = {name: list(texts_of(splits[name], task.target_lang, "target")) for name in scored}
+    target_langs = {name: target_lang_of(split, name, task) for name, split in splits.items()}
+    for name, split in splits.items():
+        check_pairs(split, name, task.source_lang, target_langs[name])
+    references = {
+        name: list(texts_of(splits[name], target_lang, "target"))
+        for name, target_lang in target_langs.items()
+        if name != "train" and target_lang is not None
+    }
+    is_scored = "test" in references
     tokenizer = load_tokenizer(run.model_args, training_texts(splits, task))
     first_token_id = place_languages(tokenizer, task)
     model = load_model(run.model_args, run.adapter_args, run.training_args, tokenizer)
 
     # Preprocess.
-    preprocess = translation_preprocessor(
-        tokenizer,
-        task.source_lang,
-        task.target_lang,
-        run.data_args.max_source_length,
-        run.data_args.max_target_length,
-        task.source_prefix,
-    )
+    preprocess = {
+        name: translation_preprocessor(
+            tokenizer,
+            task.source_lang,
+            target_lang,
+            run.data_args.max_source_length,
+            run.data_args.max_target_length,
+            task.source_prefix,
+        )
+        for name, target_lang in target_langs.items()
+    }
     tokenized = tokenize_splits(run, splits, preprocess)
     prepare_generation(run, model, tokenizer, tokenized, first_token_id)
 
     def score(split: str, predictions: Sequence[str]) -> dict[str, float]:
+        if split not in references:
+            return {}
         scores = {
             "bleu": bleu(predictions, references[split])["bleu"],
             "chrf": chrf(predictions, references[split])["chrf"],
@@ -116,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         return bleu_statistics(predictions, references["test"])
 
     # Train.
-    stages = Stages(run, model, tokenizer, tokenized, score, statistics=statistics)
+    stages = Stages(run, model, tokenizer, tokenized, score, statistics=statistics if is_scored else None)
     if task.score_before:
         stages.predict("before")
     stages.train()
@@ -124,19 +135,21 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     # Evaluate.
     stages.evaluate()
     predictions = stages.predict()
-    stages.add_baseline("copy_source", sources.get("test", []))
+    sources = list(texts_of(splits["test"], task.source_lang, "source")) if predictions else []
+    stages.add_baseline("copy_source", sources)
 
     # Write.
     output_dir = run.training_args.output_dir
     if predictions:
-        source = task.source_prefix + sources["test"][0]
+        source = task.source_prefix + sources[0]
         # On every process: each may hold a part of the weights.
         write_attention(output_dir, model, tokenizer, source, predictions[0], is_drawn=stages.is_main_process)
     if stages.is_main_process:
         if predictions:
             write_predictions(output_dir, predictions)
-            print(f"\n{score_table(stages.metrics, SCORES, BASELINES, run.training_args.task_metric)}\n")
-            rows = zip(sources["test"], references["test"], predictions, strict=True)
+            if is_scored:
+                print(f"\n{score_table(stages.metrics, SCORES, BASELINES, run.training_args.task_metric)}\n")
+            rows = zip(sources, references.get("test", [""] * len(sources)), predictions, strict=True)
             print(format_table(["source", "reference", "translation"], list(rows)[: task.num_samples]))
         told = finish_run(
             run,
@@ -146,11 +159,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             languages=[task.source_lang, task.target_lang],
             score_names=SCORES,
             score_notes=SCORE_NOTES,
-            example=sources["test"][0] if predictions else "Hello.",
+            example=sources[0] if predictions else "Hello.",
         )
         print(told)
     stages.trainer.accelerator.end_training()
     return stages.metrics
+
+
+def target_lang_of(split: Dataset, name: str, task: TranslationArguments) -> str | None:
+    """The target language; `None` where the test split comes without translations."""
+    return task.target_lang if name != "test" or has_targets(split, name, task.target_lang) else None
 
 
 def place_languages(tokenizer: PreTrainedTokenizerBase, task: TranslationArguments) -> int | None:

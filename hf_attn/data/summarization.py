@@ -9,53 +9,74 @@ from transformers import PreTrainedTokenizerBase
 
 from ..sentences import split_sentences
 from .readers import require_columns
-from .texts import check_texts, place_in_batch, quoted
+from .texts import check_texts, in_all_or_none, place_in_batch, place_in_split, quoted
 
 
 REFERENCES_COLUMN = "references"
 """Column that may hold several summaries a row to score against."""
 
 
-def check_documents(split: Dataset | IterableDataset, name: str, text_column: str, summary_column: str) -> None:
+def check_documents(split: Dataset | IterableDataset, name: str, text_column: str, summary_column: str | None) -> None:
     """Checks that a split has a text and a summary in each row; of a streamed one, that it has the columns.
 
     Args:
         split: Rows before tokenization.
         name: What to call the split in the message, such as `validation`.
-        text_column, summary_column: Names of the columns.
+        text_column, summary_column: Names of the columns. None: there are no summaries.
 
     Raises:
         ValueError: A column is missing (those there are get listed), a text is empty or blank, or a text or a summary
             is not a string; the message has the number of the row, from 0.
     """
-    require_columns(split, name, [text_column, summary_column])
+    require_columns(split, name, [text_column] if summary_column is None else [text_column, summary_column])
     if isinstance(split, Dataset):
-        check_texts(text_column, split[text_column], lambda row: f"row {row} of `{name}`")
-        check_texts(summary_column, split[summary_column], lambda row: f"row {row} of `{name}`", may_be_empty=True)
+        check_texts(text_column, split[text_column], place_in_split(name))
+        if summary_column is not None:
+            check_texts(summary_column, split[summary_column], place_in_split(name), may_be_empty=True)
+
+
+def has_summaries(split: Dataset, name: str, summary_column: str) -> bool:
+    """Whether the rows of a split have summaries: all of them, or none, as the log then says.
+
+    Args:
+        split: Rows before tokenization.
+        name: What to call the split in the messages, such as `test`.
+        summary_column: Name of the column.
+
+    Raises:
+        ValueError: Only some rows have one; the message has the number of the first without, from 0.
+    """
+    summaries = list(split[summary_column]) if summary_column in split.column_names else []
+    return in_all_or_none(summary_column, summaries, name)
 
 
 def references_of(
-    split: Dataset, name: str, summary_column: str, references_column: str | None = None
-) -> list[list[str]]:
+    split: Dataset, name: str, summary_column: str | None, references_column: str | None = None
+) -> list[list[str]] | None:
     """The references of each row: the texts of a column, and the summary where it has none.
 
     Args:
         split: Rows that `check_documents` let pass.
         name: What to call the split in the message, such as `validation`.
-        summary_column: Name of the column of summaries.
+        summary_column: Name of the column of summaries. None: there are no summaries.
         references_column: Name of a column that holds a text or a list of texts a row. None: `references`, where the
             split has it.
 
+    Returns:
+        Texts by row; `None` where the rows have neither summaries nor references.
+
     Raises:
-        ValueError: The named column is missing (those there are get listed), or it holds anything but text or lists of
-            text; the message has the number of the row, from 0.
+        ValueError: The named column is missing though there are summaries (the columns there are get listed), or it
+            holds anything but text or lists of text, or without summaries only some rows have references; the message
+            has the number of the row, from 0.
     """
-    summaries = list(split[summary_column])
-    if references_column is not None:
-        require_columns(split, name, [references_column])
-    elif REFERENCES_COLUMN not in split.column_names:
-        return [[summary] for summary in summaries]
     column = references_column or REFERENCES_COLUMN
+    if column not in split.column_names:
+        if summary_column is None:
+            return None
+        if references_column is not None:
+            require_columns(split, name, [column])
+        return [[summary] for summary in split[summary_column]]
     rows = [[value] if isinstance(value, str) else value for value in split[column]]
     for row, references in enumerate(rows):
         is_list = references is None or isinstance(references, list)
@@ -63,13 +84,15 @@ def references_of(
             raise ValueError(
                 f"`{column}` must hold text or lists of text, got {references!r} in row {row} of `{name}`"
             )
-    return [references or [summary] for references, summary in zip(rows, summaries, strict=True)]
+    if summary_column is None:
+        return rows if in_all_or_none(column, [references or None for references in rows], name) else None
+    return [references or [summary] for references, summary in zip(rows, split[summary_column], strict=True)]
 
 
 def summarization_preprocessor(
     tokenizer: PreTrainedTokenizerBase,
     text_column: str,
-    summary_column: str,
+    summary_column: str | None,
     max_source_length: int | None = None,
     max_target_length: int | None = None,
     source_prefix: str = "",
@@ -81,7 +104,7 @@ def summarization_preprocessor(
 
     Args:
         tokenizer: Encodes sources, and summaries by `text_target=`.
-        text_column, summary_column: Names of the columns.
+        text_column, summary_column: Names of the columns. None: there are no summaries, and no `labels` are made.
         max_source_length, max_target_length: Cut to so many tokens, special tokens included. None: not cut.
         source_prefix: Put before each source, as T5 wants.
 
@@ -90,28 +113,32 @@ def summarization_preprocessor(
             string.
     """
 
+    wanted = [text_column] if summary_column is None else [text_column, summary_column]
+
     def preprocess(batch: Mapping[str, Sequence[Any]], indices: Sequence[int] | None = None) -> dict[str, list]:
-        missing = [column for column in (text_column, summary_column) if column not in batch]
+        missing = [column for column in wanted if column not in batch]
         if missing:
             raise ValueError(f"the data must have the columns {quoted(missing)}; it has only {quoted(batch)}")
         check_texts(text_column, batch[text_column], place_in_batch(indices))
-        check_texts(summary_column, batch[summary_column], place_in_batch(indices), may_be_empty=True)
         sources = [source_prefix + text for text in batch[text_column]]
         encoded = tokenizer(sources, verbose=False)
         source_lengths = [len(token_ids) for token_ids in encoded["input_ids"]]
         if max_source_length is not None and max(source_lengths) > max_source_length:
             encoded = tokenizer(sources, truncation=True, max_length=max_source_length)
-        labels = tokenizer(
-            text_target=list(batch[summary_column]),
-            truncation=max_target_length is not None,
-            max_length=max_target_length,
-        )
-        return {
+        columns: dict[str, Any] = {
             "input_ids": encoded["input_ids"],
             "attention_mask": encoded["attention_mask"],
-            "labels": labels["input_ids"],
             "source_length": source_lengths,
         }
+        if summary_column is not None:
+            check_texts(summary_column, batch[summary_column], place_in_batch(indices), may_be_empty=True)
+            labels = tokenizer(
+                text_target=list(batch[summary_column]),
+                truncation=max_target_length is not None,
+                max_length=max_target_length,
+            )
+            columns["labels"] = labels["input_ids"]
+        return columns
 
     return preprocess
 

@@ -1,8 +1,12 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """What is asked of the texts of a row."""
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+
+logger = logging.getLogger(__name__)
 
 
 def is_text(text: str) -> bool:
@@ -38,6 +42,34 @@ def check_texts(column: str, texts: Iterable[Any], place: Callable[[int], str], 
             raise ValueError(f"`{column}` must be text that UTF-8 can write, got {text!r} in {place(position)}")
         if not may_be_empty and not text.strip():
             raise ValueError(f"`{column}` must not be empty, got {text!r} in {place(position)}")
+
+
+def in_all_or_none(column: str, values: Sequence[Any], name: str) -> bool:
+    """Whether the rows of a split have what they are scored against; the log says where none has.
+
+    Args:
+        column: Name of the column, for the messages.
+        values: One a row, `None` where it is missing; empty where there is no such column.
+        name: What to call the split in the messages, such as `test`.
+
+    Raises:
+        ValueError: Some rows have it and some do not; the message has the number of the first without, from 0.
+    """
+    lacking = [row for row, value in enumerate(values) if value is None]
+    if lacking and len(lacking) < len(values):
+        raise ValueError(
+            f"`{column}` must be in every row of `{name}`, or in none for predictions without scores; got none in row "
+            f"{lacking[0]}: add it, or leave the row out"
+        )
+    has_values = bool(values) and not lacking
+    if not has_values:
+        logger.warning(f"`{name}` has no `{column}`: it is predicted without the scores and the loss that need one.")
+    return has_values
+
+
+def place_in_split(name: str | None, first: int = 0) -> Callable[[int], str]:
+    """The `place` of `check_texts` for the rows of a split, with or without a name, from the number `first` on."""
+    return lambda position: f"row {first + position}" + ("" if name is None else f" of `{name}`")
 
 
 def place_in_batch(indices: Sequence[int] | None) -> Callable[[int], str]:

@@ -27,7 +27,9 @@ SOURCE_LENGTH = "source_length"
 
 
 def tokenize_splits(
-    run: Run, splits: Mapping[str, Dataset | IterableDataset], preprocess: Callable[..., dict[str, list]]
+    run: Run,
+    splits: Mapping[str, Dataset | IterableDataset],
+    preprocess: Callable[..., dict[str, list]] | Mapping[str, Callable[..., dict[str, list]]],
 ) -> dict[str, Dataset | IterableDataset]:
     """
     Every split through a preprocessor, in the main process first; the log says what share of the sources was cut.
@@ -35,11 +37,13 @@ def tokenize_splits(
     Args:
         run: The run.
         splits: Rows.
-        preprocess: Makes the columns of the result from a batch of rows and their numbers.
+        preprocess: Makes the columns of the result from a batch of rows and their numbers; one for all splits, or each
+            by its split.
     """
+    by_split = preprocess if isinstance(preprocess, Mapping) else dict.fromkeys(splits, preprocess)
     with run.training_args.main_process_first():
         tokenized = {
-            name: split.map(preprocess, batched=True, with_indices=True, remove_columns=split.column_names)
+            name: split.map(by_split[name], batched=True, with_indices=True, remove_columns=split.column_names)
             for name, split in splits.items()
         }
     for name, split in tokenized.items():
@@ -113,7 +117,8 @@ class Stages:
         model: What is trained.
         tokenizer: Saved with the model; decodes what is generated.
         tokenized: The splits after `tokenize_splits`.
-        score: Scores from the name of a split and one text a row, in the order of its rows.
+        score: Scores from the name of a split and one text a row, in the order of its rows; none where the split has
+            nothing to compare with.
         rows: How the scored splits become texts, by split; generated, without it.
         statistics: Makes the row statistics of the main score from texts of the test split. With it that score has a
             95% interval, `predict_bleu_lower` and `predict_bleu_upper`, and what it is compared with has the p-value

@@ -6,12 +6,13 @@ import re
 import pytest
 from datasets import Dataset
 
-from hf_attn.data import (
+from hf_attn.data import train_tokenizer
+from hf_attn.data.summarization import (
     check_documents,
+    has_summaries,
     lead,
     references_of,
     summarization_preprocessor,
-    train_tokenizer,
 )
 from hf_attn.sentences import split_sentences
 
@@ -75,6 +76,33 @@ def test_references_are_those_of_the_column_or_else_the_summary():
         references_of(split, "test", "summary", "titles")
     with pytest.raises(ValueError, match=r"`references` must hold text or lists of text, got 3 in row 0 of `test`"):
         references_of(split.add_column("references", [3, 4]), "test", "summary")
+
+
+@pytest.mark.parametrize("summary", [{}, {"summary": None}], ids=["no column", "empty column"])
+def test_rows_without_summaries(summary):
+    split = Dataset.from_list([{"dialogue": row["dialogue"], **summary} for row in ROWS])
+    assert not has_summaries(split, "test", "summary") and has_summaries(Dataset.from_list(ROWS), "test", "summary")
+    check_documents(split, "test", "dialogue", None)
+    encoded = summarization_preprocessor(TOKENIZER, "dialogue", None, 9)(split[:])
+    assert set(encoded) == {"input_ids", "attention_mask", "source_length"}
+    assert references_of(split, "test", None) is references_of(split, "test", None, "titles") is None
+    assert references_of(split.add_column("references", [None, []]), "test", None) is None
+    # References may come without the summary to learn.
+    several = split.add_column("references", [["They eat.", "Lunch."], ["A greeting."]])
+    assert references_of(several, "test", None) == [["They eat.", "Lunch."], ["A greeting."]]
+
+
+def test_summaries_or_references_in_some_rows_are_refused():
+    split = Dataset.from_list([ROWS[0], {**ROWS[1], "summary": None}])
+    message = (
+        "`summary` must be in every row of `test`, or in none for predictions without scores; got none in row 1: add "
+        "it, or leave the row out"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        has_summaries(split, "test", "summary")
+    some = split.add_column("references", [[], ["A greeting."]])
+    with pytest.raises(ValueError, match=r"`references` must be in every row of `test`, .* got none in row 0"):
+        references_of(some, "test", None)
 
 
 def test_first_sentences_and_first_turns():

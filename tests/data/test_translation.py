@@ -7,7 +7,8 @@ import pytest
 from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq
 
-from hf_attn.data import source_target_lengths, train_tokenizer, translation_preprocessor
+from hf_attn.data import source_target_lengths, train_tokenizer
+from hf_attn.data.translation import check_pairs, has_targets, translation_preprocessor
 
 
 PAIRS = [("a man", "ein Mann"), ("two dogs run", "zwei Hunde rennen"), ("a", "ein")]
@@ -86,6 +87,96 @@ def test_the_collator_of_transformers_pads_labels_with_minus_100():
 def test_rows_it_refuses(batch, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         translation_preprocessor(TOKENIZER, "en", "de")(batch, [40, 41])
+
+
+WITHOUT_TARGETS = {
+    "translation": [{"translation": {"en": source}} for source, _ in PAIRS],
+    "null": [{"translation": {"en": source, "de": None}} for source, _ in PAIRS],
+    "language": [{"en": source, "id": 3} for source, _ in PAIRS],
+    "null column": [{"en": source, "de": None} for source, _ in PAIRS],
+    "side": [{"source": source} for source, _ in PAIRS],
+    "text file": [{"text": source} for source, _ in PAIRS],
+}
+
+
+@pytest.mark.parametrize("layout", WITHOUT_TARGETS)
+def test_rows_without_targets(layout):
+    split = Dataset.from_list(WITHOUT_TARGETS[layout])
+    assert not has_targets(split, "test", "de")
+    check_pairs(split, "test", "en", None)
+    encoded = split.map(
+        translation_preprocessor(TOKENIZER, "en", None),
+        batched=True,
+        with_indices=True,
+        remove_columns=split.column_names,
+    )
+    assert set(encoded.column_names) == {"input_ids", "attention_mask"}
+    assert TOKENIZER.batch_decode(encoded["input_ids"][:]) == [f"{source}</s>" for source, _ in PAIRS]
+    assert source_target_lengths(encoded).tolist() == [[len(row["input_ids"]), 0] for row in encoded]
+    # Where something is learned or compared, targets are needed.
+    with pytest.raises(ValueError, match="`validation`"):
+        check_pairs(split, "validation", "en", "de")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_rows_with_targets_pass(layout):
+    split = Dataset.from_list(LAYOUTS[layout])
+    assert has_targets(split, "test", "de")
+    check_pairs(split, "test", "en", "de")
+    check_pairs(split.to_iterable_dataset(), "train", "en", "de")
+
+
+@pytest.mark.parametrize(
+    ("rows", "column"),
+    [
+        ([{"translation": {"en": "a", "de": "b"}}, {"translation": {"en": "c", "de": None}}], "de"),
+        ([{"en": "a", "de": "b"}, {"en": "c", "de": None}], "de"),
+        ([{"source": "a", "target": "b"}, {"source": "c", "target": None}], "target"),
+    ],
+)
+def test_targets_in_some_rows_are_refused(rows, column):
+    message = (
+        f"`{column}` must be in every row of `test`, or in none for predictions without scores; got none in row 1: "
+        "add it, or leave the row out"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        has_targets(Dataset.from_list(rows), "test", "de")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"translation": {"en": "a", "de": "b"}}],
+            "`translation` must have the languages `fr`, `de`, but row 0 of `train` has only `en`, `de`: set "
+            "`source_lang` and `target_lang`",
+        ),
+        (
+            [{"en": "a", "de": "b"}],
+            "`train` must have a column `translation`, or the columns `fr`, `de`, or `source`, `target`; it has only "
+            "`en`, `de`: set `source_lang` and `target_lang`",
+        ),
+        ([{"translation": "x"}], "`translation` must hold an object a row, got 'x' in row 0 of `train`"),
+        ([{"fr": " ", "de": "b"}], "`fr` must not be empty, got ' ' in row 0 of `train`"),
+    ],
+)
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_splits_it_refuses(rows, message, is_streamed):
+    split = Dataset.from_list(rows)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_pairs(split.to_iterable_dataset() if is_streamed else split, "train", "fr", "de")
+
+
+def test_rows_are_numbered_across_batches_and_only_the_first_of_streamed_ones_is_read():
+    rows = [{"en": "a", "de": "b"}] * 1002 + [{"en": "", "de": "b"}]
+    with pytest.raises(ValueError, match="`en` must not be empty, got '' in row 1002 of `train`"):
+        check_pairs(Dataset.from_list(rows), "train", "en", "de")
+    check_pairs(Dataset.from_list(rows).to_iterable_dataset(), "train", "en", "de")
+
+
+def test_rows_that_hold_no_object_are_no_rows_without_targets():
+    with pytest.raises(ValueError, match="`translation` must hold an object a row, got 'x' in row 0 of `test`"):
+        has_targets(Dataset.from_list([{"translation": "x"}]), "test", "de")
 
 
 def test_without_indices_rows_count_from_the_start_of_the_batch():

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
@@ -119,6 +120,32 @@ def test_bad_input_is_refused_and_leaves_nothing(tmp_path, recipe, rows, flags, 
     with pytest.raises(ValueError, match=re.escape(message)):
         recipe.main([*arguments, f"--output_dir={run}", *flags])
     assert not run.exists()
+
+
+def run_without(recipe, corpus, tmp_path, *columns: str) -> tuple[dict[str, float], Path]:
+    """A quick run whose test rows lack some columns, and what it measured."""
+    test, run = tmp_path / "test.jsonl", tmp_path / "run"
+    rows = [{name: value for name, value in dialogue(row).items() if name not in columns} for row in range(5)]
+    test.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    fresh = ["--model_config=hybrid_tiny", f"--config_overrides={SHAPE}"]
+    recipe.main([*fresh, *corpus, f"--test_file={test}", f"--output_dir={run}"])
+    assert len((run / "generated_predictions.txt").read_text(encoding="utf-8").splitlines()) == 5
+    return json.loads((run / "all_results.json").read_text(encoding="utf-8")), run
+
+
+def test_a_test_split_without_summaries_is_summarized_only(tmp_path, recipe, corpus, capsys):
+    results, run = run_without(recipe, corpus, tmp_path, "summary", "references")
+    speed = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    measured = {name.removeprefix("predict_") for name in results if name.startswith("predict_")}
+    assert measured and measured <= set(speed) and "eval_rougeL" in results
+    assert "test set" not in capsys.readouterr().out
+    assert "eval_rougeL" in (run / "README.md").read_text(encoding="utf-8")
+
+
+def test_references_score_a_test_split_without_summaries(tmp_path, recipe, corpus):
+    results, _ = run_without(recipe, corpus, tmp_path, "summary")
+    assert {"predict_rougeL", "predict_rougeL_lower", "predict_lead_1_p_value"} <= results.keys()
+    assert "predict_loss" not in results
 
 
 def test_directory_without_permission(tmp_path, recipe, corpus, monkeypatch):

@@ -3,6 +3,7 @@
 
 import importlib
 import json
+import logging
 import re
 from functools import partial
 
@@ -77,12 +78,92 @@ def test_fresh_weights_from_end_to_end(tmp_path, corpus):
     assert "already holds a different run: `learning_rate` was its default and is 0.5" in refused.stderr
 
 
-def test_unknown_flag(corpus, monkeypatch):
+@pytest.fixture
+def recipe(monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPES))
-    recipe = importlib.import_module("translation")
+    return importlib.import_module("translation")
+
+
+def test_unknown_flag(corpus, recipe):
     message = r"`--learing_rate=1` is not a flag of this recipe \(did you mean `--learning_rate`\?\)"
     with pytest.raises(ValueError, match=message):
         recipe.main(["--model_config=transformer_tiny", *corpus, "--learing_rate=1"])
+
+
+FRESH = ["--model_config=transformer_tiny", f"--config_overrides={SHAPE}"]
+PAIR = {"translation": {"en": "one", "de": "eins"}}
+
+
+@pytest.mark.parametrize("file_name", ["test.jsonl", "test.txt"])
+def test_a_test_split_without_targets_is_translated_only(tmp_path, corpus, recipe, capsys, caplog, file_name):
+    test, run = tmp_path / file_name, tmp_path / "run"
+    sources = ["one two", "three", "four five six"]
+    lines = [json.dumps({"translation": {"en": source}}) if test.suffix == ".jsonl" else source for source in sources]
+    test.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    caplog.set_level(logging.WARNING, "hf_attn")
+    arguments = [*FRESH, *corpus, f"--test_file={test}", f"--output_dir={run}", "--score_before", "--score_formality"]
+    metrics = recipe.main(arguments)
+    assert "`test` has no `de`: it is predicted without the scores and the loss that need one." in caplog.text
+    assert len((run / "generated_predictions.txt").read_text(encoding="utf-8").splitlines()) == 3
+    results = json.loads((run / "all_results.json").read_text(encoding="utf-8"))
+    assert "eval_bleu" in results and results.keys() == metrics.keys()
+    speed = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+    measured = {name.split("_", 1)[1] for name in results if name.startswith(("predict_", "before_"))}
+    assert measured and measured <= set(speed)
+    shown = capsys.readouterr().out
+    assert "four five six" in shown and "test set" not in shown
+    assert "eval_bleu" in (run / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("split", "rows", "flags", "message"),
+    [
+        (
+            "train",
+            [PAIR],
+            ["--source_lang=fr"],
+            "`translation` must have the languages `fr`, `de`, but row 0 of `train` has only `en`, `de`: set "
+            "`source_lang` and `target_lang`",
+        ),
+        (
+            "train",
+            [{"en": "one", "de": "eins"}],
+            ["--target_lang=fr", "--streaming"],
+            "`train` must have a column `translation`, or the columns `en`, `fr`, or `source`, `target`; it has only "
+            "`en`, `de`: set `source_lang` and `target_lang`",
+        ),
+        (
+            "train",
+            [PAIR, {"translation": {"en": "two"}}],
+            ["--streaming"],
+            "`translation` must have the languages `de`, but row 1 has only `en`: set `source_lang`",
+        ),
+        (
+            "test",
+            [PAIR, {"translation": "x"}],
+            [],
+            "`translation` must hold an object a row, got 'x' in row 1 of `test`",
+        ),
+        (
+            "test",
+            [PAIR, {"translation": {"en": "two"}}],
+            [],
+            "`de` must be in every row of `test`, or in none for predictions without scores; got none in row 1",
+        ),
+        (
+            "validation",
+            [{"translation": {"en": "two"}}],
+            [],
+            "`translation` must have the languages `en`, `de`, but row 0 of `validation` has only `en`",
+        ),
+    ],
+)
+def test_bad_rows_are_refused_and_leave_nothing(tmp_path, corpus, recipe, split, rows, flags, message):
+    file, run = tmp_path / "rows.jsonl", tmp_path / "run"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recipe.main([*FRESH, *corpus, f"--{split}_file={file}", f"--output_dir={run}", *flags])
+    assert not run.exists()
 
 
 def test_unknown_task():

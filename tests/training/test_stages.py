@@ -61,6 +61,19 @@ def test_rows_beyond_the_positions_are_refused(run, side):
         prepare_generation(run, model, None, {"test": rows})
 
 
+def test_splits_may_have_a_preprocessor_each_and_rows_no_labels(run):
+    def sources(batch, indices=None):
+        return {"input_ids": tokens(batch)["input_ids"]}
+
+    split = Dataset.from_dict({"length": [2, 5]})
+    tokenized = tokenize_splits(run, {"train": split, "test": split}, {"train": tokens, "test": sources})
+    assert tokenized["train"].column_names == ["input_ids", "labels"]
+    assert tokenized["test"].column_names == ["input_ids"]
+    model = tiny_model(tiny_config(max_position_embeddings=4))
+    with pytest.raises(ValueError, match="got a source of 5 tokens in `test`"):
+        prepare_generation(run, model, None, {"test": tokenized["test"]})
+
+
 def test_nothing_is_written_before_the_stages_begin(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
     run.record()

@@ -54,13 +54,9 @@ def add_models(modeling: ModuleType) -> None:
     """Adds the models to the Auto classes."""
     import transformers
 
-    for auto_class, model_class in (
-        (transformers.AutoModel, modeling.HfAttnModel),
-        (transformers.AutoModelForSeq2SeqLM, modeling.HfAttnForConditionalGeneration),
-        (transformers.AutoModelForQuestionAnswering, modeling.HfAttnForQuestionAnswering),
-        (transformers.AutoModelForSequenceClassification, modeling.HfAttnForSequenceClassification),
-    ):
-        auto_class.register(model_class.config_class, model_class, exist_ok=True)
+    for auto_class, name in modeling.AUTO_CLASSES.items():
+        model_class = getattr(modeling, name)
+        getattr(transformers, auto_class).register(model_class.config_class, model_class, exist_ok=True)
 
 
 def add_lora_targets(constants: ModuleType) -> None:

@@ -15,7 +15,7 @@ from transformers.activations import ACT2FN
 from transformers.utils import output_capturing
 
 from ..modeling_attention import Attention, DotAttention, GeneralAttention
-from ..modeling_hf_attn import HfAttnForConditionalGeneration, HfAttnStack
+from ..modeling_hf_attn import HfAttnForConditionalGeneration
 from ..modeling_layers import FeedForward, HfAttnLayer
 from ..modeling_positions import (
     AlibiPositions,
@@ -26,6 +26,7 @@ from ..modeling_positions import (
     SinusoidalPositions,
 )
 from ..modeling_recurrent import SSRUMixer
+from ..modeling_stacks import HfAttnStack
 from .int8_kernel import LinearStructure, native_library
 from .int8_linear import Int8Linear
 

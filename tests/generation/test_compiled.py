@@ -20,7 +20,7 @@ from hf_attn.generation.compiled_steps import CompiledSteps, compiled_steps
 from hf_attn.generation.decoder_steps import DecoderSteps, Sources
 from hf_attn.generation.int8_kernel import native_library
 from hf_attn.generation.int8_linear import Int8Linear
-from hf_attn.modeling_hf_attn import HfAttnEncoder
+from hf_attn.modeling_stacks import HfAttnEncoder
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
 

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 import hf_attn
-from hf_attn.modeling_hf_attn import AUTO_CLASSES
+from hf_attn.modeling_stacks import AUTO_CLASSES
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
 
@@ -25,7 +25,7 @@ ADAPTED = ("full", "lstm", "ssru", "mixed")
 def save_case(folder: Path, name: str, auto_class: str) -> dict[str, torch.Tensor]:
     """Writes a model, its task and perhaps an adapter; returns what must come out."""
     config = tiny_config(**MATRIX[name])
-    model = tiny_model(config, AUTO_CLASSES[auto_class])
+    model = tiny_model(config, getattr(hf_attn, AUTO_CLASSES[auto_class]))
     batch = tiny_batch(config)
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
     task = {"auto_class": auto_class, "inputs": inputs, "generation": GENERATION}
@@ -83,9 +83,7 @@ def test_a_checkpoint_holds_all_code_and_names_all_classes(results, case):
         for name in needed:
             assert (folder / name).read_text() == (package / name).read_text()
         auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
-        classes = {
-            auto_class: f"modeling_hf_attn.{model_class.__name__}" for auto_class, model_class in AUTO_CLASSES.items()
-        }
+        classes = {auto_class: f"modeling_hf_attn.{name}" for auto_class, name in AUTO_CLASSES.items()}
         assert auto_map == {"AutoConfig": "configuration_hf_attn.HfAttnConfig", **classes}
     assert len(AUTO_CLASSES) == 4
 

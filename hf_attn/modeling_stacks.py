@@ -1,0 +1,436 @@
+# Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
+#
+# You may obtain a copy of the License at http://www.apache.org/licenses/LICENSE-2.0. Unless required by applicable
+# law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
+# permissions and limitations under the License.
+"""What all models of the family share, and the two stacks they are made of: the encoder and the decoder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+)
+from transformers.modeling_utils import PreTrainedModel
+from transformers.processing_utils import Unpack
+from transformers.utils import (
+    TransformersKwargs,
+    auto_docstring,
+    is_torchdynamo_compiling,
+)
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_hf_attn import POSITION_EMBEDDING_TYPES, HfAttnConfig
+from .modeling_attention import AdditiveAttention, Attention, eager_config
+from .modeling_cache import adapt_cache, build_cache
+from .modeling_layers import HfAttnLayer, build_norm, dropout, mechanism
+from .modeling_matching import MatchEmbedding
+from .modeling_positions import SinusoidalPositions, sinusoids
+from .modeling_recurrent import RecurrentMixer
+
+
+AUTO_CLASSES = {
+    "AutoModel": "HfAttnModel",
+    "AutoModelForSeq2SeqLM": "HfAttnForConditionalGeneration",
+    "AutoModelForQuestionAnswering": "HfAttnForQuestionAnswering",
+    "AutoModelForSequenceClassification": "HfAttnForSequenceClassification",
+}
+"""The class of `modeling_hf_attn` behind each Auto class."""
+
+
+@auto_docstring(custom_intro="What the encoder returns.")
+@dataclass
+class HfAttnEncoderOutput(BaseModelOutput):
+    r"""
+    source_ids (`torch.LongTensor` of shape `(batch_size, source_length)`, *optional*):
+        With `copy_attention`: the tokens that can be copied. Beam search repeats them with the hidden states.
+    """
+
+    source_ids: torch.LongTensor | None = None
+
+
+@auto_docstring(
+    custom_intro="What the decoder returns, with what a head needs that copies or penalises attending twice."
+)
+@dataclass
+class HfAttnDecoderOutput(BaseModelOutputWithPastAndCrossAttentions):
+    r"""
+    source_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
+        Cross-attention of the last layer, averaged over its heads; rows sum to 1.
+    inputs_embeds (`torch.FloatTensor` of shape `(batch_size, target_length, d_model)`, *optional*):
+        What the decoder read, scaled, without positions.
+    """
+
+    source_weights: torch.Tensor | None = None
+    inputs_embeds: torch.Tensor | None = None
+
+
+def check_token_ids(name: str, token_ids: torch.Tensor | None, vocab_size: int, ignored: int | None = None) -> None:
+    """
+    Refuses ids outside the vocabulary. Only on the CPU: elsewhere looking would stall the device.
+
+    Raises:
+        ValueError: There is an id below 0 (other than `ignored`) or at or above `vocab_size`.
+    """
+    if token_ids is None or token_ids.device.type != "cpu" or is_torchdynamo_compiling() or not token_ids.numel():
+        return
+    if ignored is not None:
+        token_ids = token_ids.masked_fill(token_ids == ignored, 0)
+    smallest, largest = (int(value) for value in token_ids.aminmax())
+    if smallest < 0 or largest >= vocab_size:
+        wrong = smallest if smallest < 0 else largest
+        raise ValueError(
+            f"`{name}` must hold ids in [0, `vocab_size` = {vocab_size})"
+            f"{'' if ignored is None else f', or {ignored} to ignore a position'}, got {wrong}. Does the tokenizer "
+            "belong to this model? After adding tokens call `model.resize_token_embeddings(len(tokenizer))`."
+        )
+
+
+def check_source_ids(source_ids: torch.Tensor | None, shape: torch.Size, use: str) -> None:
+    """
+    Refuses tokens that are not one a source position.
+
+    Raises:
+        ValueError: They are missing, or have another shape; the message says what they are for, `use`.
+    """
+    if source_ids is None or source_ids.shape != shape:
+        raise ValueError(
+            f"`source_ids` must hold the token of each source position, for {use}: shape {tuple(shape)}, got "
+            f"{None if source_ids is None else tuple(source_ids.shape)}. Pass `input_ids`, the encoder's whole output "
+            "as `encoder_outputs`, or `source_ids` beside `inputs_embeds`."
+        )
+
+
+@auto_docstring
+class HfAttnPreTrainedModel(PreTrainedModel):
+    """What all models of the family share: abilities, initialisation, what they refuse."""
+
+    config: HfAttnConfig
+    config_class = HfAttnConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["HfAttnLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """Glorot-uniform projections and embeddings of unit variance once scaled, as in Vaswani et al.'s own code."""
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=self.config.d_model**-0.5)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, SinusoidalPositions):
+            init.copy_(module.table, sinusoids(*module.table.shape))
+        elif isinstance(module, AdditiveAttention):
+            module.init_parameters()
+        elif isinstance(module, MatchEmbedding):
+            init.zeros_(module.weight)
+        elif isinstance(module, RecurrentMixer):
+            module.init_recurrent_weights()
+
+    def _check_and_adjust_attn_implementation(self, attn_implementation, *args, **kwargs):
+        scheme = self.config.position_embedding_type
+        if scheme in ("relative_bias", "alibi") and "flash" in str(attn_implementation):
+            raise ValueError(
+                f"`attn_implementation` = {attn_implementation!r} cannot add the bias of `position_embedding_type` = "
+                f"{scheme!r} to the scores. Use 'sdpa', 'eager' or 'flex_attention'."
+            )
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As `PreTrainedModel.save_pretrained`; the config tells every Auto class which class in the files is its."""
+        class_names = {auto_class: f"modeling_hf_attn.{name}" for auto_class, name in AUTO_CLASSES.items()}
+        self.config.auto_map = {"AutoConfig": "configuration_hf_attn.HfAttnConfig", **class_names}
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+    @property
+    def dummy_inputs(self):
+        input_ids = torch.tensor([[0, 4, 5, 2], [0, 4, 2, self.config.pad_token_id]], device=self.device)
+        return {"input_ids": input_ids, "attention_mask": input_ids.ne(self.config.pad_token_id)}
+
+
+class HfAttnStack(HfAttnPreTrainedModel):
+    """What encoder and decoder share: embedding, positions, layers and the last norm."""
+
+    stack: str
+
+    def __init__(self, config: HfAttnConfig):
+        super().__init__(config)
+        num_heads = getattr(config, f"{self.stack}_attention_heads")
+        self.layer_types = getattr(config, f"{self.stack}_layer_types")
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        # CODEPATH: T5 and BART take embeddings as they are, Marian and the presets scale them.
+        self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+        self.positions = mechanism(POSITION_EMBEDDING_TYPES[config.position_scheme(self.stack)])(
+            d_model=config.d_model,
+            num_heads=num_heads,
+            head_dim=config.head_dim or config.d_model // num_heads,
+            max_positions=config.max_position_embeddings,
+            bidirectional=self.stack == "encoder",
+            rope_theta=config.rope_theta,
+            num_buckets=config.relative_attention_num_buckets,
+            max_distance=config.relative_attention_max_distance,
+        )
+        # CODEPATH: BART and mBART normalize the embedding.
+        self.layernorm_embedding = build_norm(config) if config.normalize_embedding else None
+        self.layers = nn.ModuleList(
+            [HfAttnLayer(config, self.stack, layer_idx) for layer_idx in range(len(self.layer_types))]
+        )
+        # CODEPATH: T5 and the presets have their norms first, and so one after the last layer; BART and Marian do not.
+        self.layer_norm = build_norm(config) if config.norm_position == "pre" else None
+        self.dropout = config.dropout
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def init_parallel_plans(self) -> None:
+        """The plans, with this stack's part of the tensor-parallel plan of the whole model."""
+        super().init_parallel_plans()
+        plan = self.config.base_model_tp_plan.items()
+        prefix = f"{self.stack}."
+        self._tp_plan = {name.removeprefix(prefix): style for name, style in plan if name.startswith(prefix)}
+
+    def token_embeddings(
+        self, input_ids: torch.LongTensor | None, inputs_embeds: torch.Tensor | None, name: str
+    ) -> torch.Tensor:
+        """The embeddings of `input_ids`, or `inputs_embeds` in their place, scaled: (batch, length, d_model)."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError(f"Pass exactly one of `{name}input_ids` and `{name}inputs_embeds`, got both or neither.")
+        if inputs_embeds is None:
+            check_token_ids(f"{name}input_ids", input_ids, self.embed_tokens.num_embeddings)
+            inputs_embeds = self.embed_tokens(input_ids)
+        if inputs_embeds.shape[1] == 0:
+            raise ValueError(
+                f"`{name}input_ids` must hold at least one token a row, got an empty sequence of shape "
+                f"{tuple(inputs_embeds.shape[:2])}. Drop empty texts, or let the tokenizer end each with `eos_token`."
+            )
+        return inputs_embeds * self.embed_scale
+
+    def position_ids(
+        self, inputs_embeds: torch.Tensor, padding_mask: torch.Tensor | None, past_length: int | torch.Tensor
+    ) -> torch.Tensor:
+        """The place of each token among the real ones of its row, (batch or 1, length)."""
+        length = inputs_embeds.shape[1]
+        limit = self.positions.max_positions
+        if limit is not None and isinstance(past_length, int) and past_length + length > limit:
+            raise ValueError(
+                f"The {'source' if self.stack == 'encoder' else 'target'} has {past_length + length} tokens, "
+                f"`max_position_embeddings` allows {limit} with `position_embedding_type` = "
+                f"{self.config.position_embedding_type!r}. Truncate it (`truncation=True, max_length={limit}` in the "
+                "tokenizer), or use a model with more positions, or `rope`, `relative_bias` or `alibi`."
+            )
+        if padding_mask is None or padding_mask.dim() != 2:
+            return (torch.arange(length, device=inputs_embeds.device) + past_length)[None]
+        return (padding_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
+
+    def embed(
+        self, inputs_embeds: torch.Tensor, padding_mask: torch.Tensor | None, past_length: int | torch.Tensor = 0
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+        """Hidden states that enter the first layer, and the rotations of queries and keys."""
+        position_ids = self.position_ids(inputs_embeds, padding_mask, past_length)
+        hidden_states = inputs_embeds
+        position_embeddings = self.positions(position_ids)
+        if position_embeddings is not None:
+            hidden_states = hidden_states + position_embeddings.to(hidden_states.dtype)
+        if self.layernorm_embedding is not None:
+            hidden_states = self.layernorm_embedding(hidden_states)
+        hidden_states = dropout(hidden_states, p=self.dropout, training=self.training)
+        return hidden_states, self.positions.rotations(position_ids)
+
+    def own_masks(
+        self,
+        inputs_embeds: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+        past_key_values: Cache | None,
+        output_attentions: bool,
+    ) -> dict[str, torch.Tensor | None]:
+        """One mask a layer type, as its mixers take it."""
+        config = eager_config(self.config) if output_attentions else self.config
+        is_decoder = self.stack == "decoder"
+        masks: dict[str, torch.Tensor | None] = {}
+        for layer_idx, (layer_type, layer) in enumerate(zip(self.layer_types, self.layers, strict=True)):
+            if layer_type not in masks:
+                build_mask: Any = layer.mixer.build_mask
+                masks[layer_type] = build_mask(
+                    config, inputs_embeds, padding_mask, past_key_values, layer_idx, is_decoder
+                )
+        return masks
+
+    def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
+
+
+class HfAttnEncoder(HfAttnStack):
+    """Reads the source: a stack of [`HfAttnLayer`]s around `encoder_layer_types`."""
+
+    stack = "encoder"
+    _can_record_outputs = {
+        "hidden_states": HfAttnLayer,
+        "attentions": OutputRecorder(Attention, index=1, layer_name="mixer"),
+    }
+
+    def __init__(self, config: HfAttnConfig):
+        super().__init__(config)
+        # CODEPATH: readers of questions and contexts see what the two have in common.
+        self.match_embedding = MatchEmbedding(config.d_model, config.end_token_ids) if config.match_embedding else None
+
+    @merge_with_config_defaults
+    @capture_outputs
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        source_ids: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> HfAttnEncoderOutput:
+        r"""
+        source_ids (`torch.LongTensor` of shape `(batch_size, source_length)`, *optional*):
+            With `copy_attention` or `match_embedding`: the tokens of the source, needed beside `inputs_embeds`.
+        """
+        inputs_embeds = self.token_embeddings(input_ids, inputs_embeds, "")
+        source_ids = input_ids if source_ids is None else source_ids
+        if self.match_embedding is not None:
+            check_source_ids(source_ids, inputs_embeds.shape[:2], "`match_embedding` to compare")
+            inputs_embeds = inputs_embeds + self.embed_scale * self.match_embedding(source_ids, attention_mask)
+        kwargs.setdefault("output_attentions", self.config.output_attentions)
+        masks = self.own_masks(inputs_embeds, attention_mask, None, bool(kwargs["output_attentions"]))
+        hidden_states, rotations = self.embed(inputs_embeds, attention_mask)
+        for layer, layer_type in zip(self.layers, self.layer_types, strict=True):
+            hidden_states, _ = layer(
+                hidden_states, masks[layer_type], positions=self.positions, rotations=rotations, **kwargs
+            )
+        # CODEPATH: pointer-generators need the tokens beside the hidden states, in generation too.
+        copyable = source_ids if self.config.copy_attention else None
+        return HfAttnEncoderOutput(last_hidden_state=self.finish(hidden_states), source_ids=copyable)
+
+    def summarize(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """The fixed-length view of a source that the last layer offers, (batch, d_model)."""
+        last_layer: Any = self.layers[-1]
+        return last_layer.mixer.summarize(hidden_states, attention_mask)
+
+
+class HfAttnDecoder(HfAttnStack):
+    """Writes the target: a stack of [`HfAttnLayer`]s around `decoder_layer_types`, each attending to the source."""
+
+    stack = "decoder"
+    _can_record_outputs = {
+        "hidden_states": HfAttnLayer,
+        "attentions": OutputRecorder(Attention, index=1, layer_name="mixer"),
+        "cross_attentions": OutputRecorder(Attention, index=1, layer_name="encoder_attn"),
+    }
+
+    @property
+    def needs_summary(self) -> bool:
+        """Whether a layer starts from, or sees, a summary of the source."""
+        return any(layer.mixer.needs_summary or layer.encoder_attn.needs_summary for layer in self.layers)
+
+    def source_masks(
+        self,
+        inputs_embeds: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        encoder_attention_mask: torch.Tensor | None,
+        past_key_values: Cache | None,
+        output_attentions: bool,
+    ) -> dict[bool, torch.Tensor | None]:
+        """
+        The masks of the source for the layers whose weights are read, which attend eagerly, and for the others. The
+        steps of a generation share them, by way of the cache.
+        """
+        made_for = (inputs_embeds.shape, inputs_embeds.dtype, output_attentions, self.config._attn_implementation)
+        # A compiled step has its masks made in the graph.
+        keeper = None if is_torchdynamo_compiling() else past_key_values
+        kept = getattr(keeper, "source_masks", None)
+        if kept is not None and kept[0] is encoder_attention_mask and kept[1] == made_for:
+            return kept[2]
+        masks: dict[bool, torch.Tensor | None] = {}
+        for is_eager in {bool(layer.returns_source_weights) for layer in self.layers}:
+            cross_attention: Any = self.layers[0].encoder_attn
+            masks[is_eager] = cross_attention.build_cross_mask(
+                eager_config(self.config) if is_eager or output_attentions else self.config,
+                inputs_embeds,
+                encoder_hidden_states,
+                encoder_attention_mask,
+            )
+        if keeper is not None:
+            keeper.source_masks = encoder_attention_mask, made_for, masks  # type: ignore[attr-defined]
+        return masks
+
+    @merge_with_config_defaults
+    @capture_outputs
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.LongTensor | None = None,
+        initial_context: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> HfAttnDecoderOutput:
+        r"""
+        initial_context (`torch.Tensor` of shape `(batch_size, d_model)`, *optional*):
+            A summary of the source, from which recurrent layers start.
+        """
+        inputs_embeds = self.token_embeddings(input_ids, inputs_embeds, "decoder_")
+        source_length = None if encoder_hidden_states is None else encoder_hidden_states.shape[1]
+        own_cache = None
+        past_length = 0
+        if use_cache and past_key_values is None:
+            past_key_values = build_cache(self.config)
+        if past_key_values is not None:
+            past_key_values = adapt_cache(past_key_values, self.config, source_length)
+            own_cache = past_key_values.self_attention_cache
+            past_length = own_cache.get_seq_length()
+
+        kwargs.setdefault("output_attentions", self.config.output_attentions)
+        output_attentions = bool(kwargs["output_attentions"])
+        masks = self.own_masks(inputs_embeds, attention_mask, own_cache, output_attentions)
+        source_masks = {}
+        if encoder_hidden_states is not None:
+            source_masks = self.source_masks(
+                inputs_embeds, encoder_hidden_states, encoder_attention_mask, past_key_values, output_attentions
+            )
+        hidden_states, rotations = self.embed(inputs_embeds, attention_mask, past_length)
+        source_weights = None
+        for layer, layer_type in zip(self.layers, self.layer_types, strict=True):
+            hidden_states, source_weights = layer(
+                hidden_states,
+                masks[layer_type],
+                encoder_hidden_states,
+                initial_context,
+                encoder_attention_mask=source_masks.get(bool(layer.returns_source_weights)),
+                past_key_values=past_key_values,
+                positions=self.positions,
+                rotations=rotations,
+                **kwargs,
+            )
+        return HfAttnDecoderOutput(
+            last_hidden_state=self.finish(hidden_states),
+            past_key_values=past_key_values,
+            source_weights=source_weights,
+            inputs_embeds=None if source_weights is None else inputs_embeds,
+        )
+
+
+__all__ = ["AUTO_CLASSES", "HfAttnDecoder", "HfAttnEncoder", "HfAttnPreTrainedModel", "HfAttnStack"]

@@ -23,6 +23,7 @@ from hf_attn.data.summarization import (
     LEAD_UNITS,
     check_documents,
     has_summaries,
+    keep_covered,
     lead,
     references_of,
     summarization_preprocessor,
@@ -68,11 +69,19 @@ class SummarizationArguments(TaskArguments):
     lead_unit: str = field(
         default="sentence", metadata={"help": "What the baselines count: sentences, or turns, one a line."}
     )
+    min_summary_coverage: float = field(
+        default=0.0,
+        metadata={
+            "help": "Train on those rows of whose summaries at least this share of words, 0 to 1, stands in the text."
+        },
+    )
     language: str = field(default="en", metadata={"help": "Language of the texts, for the model card."})
 
     def __post_init__(self):
         if self.lead_unit not in LEAD_UNITS:
             raise ValueError(f"`lead_unit` must be one of {', '.join(LEAD_UNITS)}, got {self.lead_unit!r}.")
+        if not 0 <= self.min_summary_coverage <= 1:
+            raise ValueError(f"`min_summary_coverage` must be from 0 to 1, got {self.min_summary_coverage}.")
 
 
 @dataclass
@@ -121,6 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         if name != "train"
     }
     is_scored = references.get("test") is not None
+    if task.min_summary_coverage and "train" in splits:
+        splits["train"] = keep_covered(
+            splits["train"], task.text_column, task.summary_column, task.min_summary_coverage
+        )
     tokenizer = load_tokenizer(run.model_args, training_texts(splits, task))
     model = load_model(run.model_args, run.adapter_args, run.training_args, tokenizer)
 

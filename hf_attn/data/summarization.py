@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Documents or dialogues with a summary: checked, tokenized, and cut to their first sentences or turns."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from .texts import check_texts, in_all_or_none, place_in_batch, place_in_split, 
 
 REFERENCES_COLUMN = "references"
 """Column that may hold several summaries a row to score against."""
+
+_WORD = re.compile(r"[^\W_]+")
 
 
 def check_documents(split: Dataset | IterableDataset, name: str, text_column: str, summary_column: str | None) -> None:
@@ -87,6 +90,35 @@ def references_of(
     if summary_column is None:
         return rows if in_all_or_none(column, [references or None for references in rows], name) else None
     return [references or [summary] for references, summary in zip(rows, split[summary_column], strict=True)]
+
+
+def summary_coverage(text: str, summary: str) -> float:
+    """The share of the words of a summary that its text has too, 0 to 1, whatever their case; 0 without a word.
+
+    The extractive fragment coverage of Grusky et al. 2018, equation 1, where every word is a fragment of its own.
+    """
+    words = _WORD.findall(summary.lower())
+    known = set(_WORD.findall(text.lower()))
+    return sum(word in known for word in words) / len(words) if words else 0.0
+
+
+def keep_covered(
+    split: Dataset | IterableDataset, text_column: str, summary_column: str, least: float
+) -> Dataset | IterableDataset:
+    """The rows of a training split whose summaries say what their texts say, as in Matsumaru et al. 2020.
+
+    Args:
+        split: Rows that `check_documents` let pass.
+        text_column, summary_column: Names of the columns.
+        least: The `summary_coverage` that a row needs, from 0 to 1.
+
+    Raises:
+        ValueError: No row has it.
+    """
+    kept = split.filter(lambda row: summary_coverage(row[text_column], row[summary_column]) >= least)
+    if isinstance(kept, Dataset) and not len(kept):
+        raise ValueError(f"`min_summary_coverage` leaves no row of `train`, got {least}. Lower it.")
+    return kept
 
 
 def summarization_preprocessor(

@@ -10,9 +10,11 @@ from hf_attn.data import train_tokenizer
 from hf_attn.data.summarization import (
     check_documents,
     has_summaries,
+    keep_covered,
     lead,
     references_of,
     summarization_preprocessor,
+    summary_coverage,
 )
 from hf_attn.sentences import split_sentences
 
@@ -103,6 +105,19 @@ def test_summaries_or_references_in_some_rows_are_refused():
     some = split.add_column("references", [[], ["A greeting."]])
     with pytest.raises(ValueError, match=r"`references` must be in every row of `test`, .* got none in row 0"):
         references_of(some, "test", None)
+
+
+def test_rows_whose_summaries_the_text_covers_are_kept():
+    assert summary_coverage("The Draft, attached.", "draft of the rules") == 0.5
+    assert summary_coverage("Über_uns: 3 Äpfel", "über äpfel") == 1.0
+    assert summary_coverage("a", "...") == 0.0
+    rows = [{"document": "We meet on Monday.", "summary": summary} for summary in ("Monday", "Meet Tuesday", "", "we")]
+    split = Dataset.from_list(rows)
+    for part in (split, split.to_iterable_dataset()):
+        assert [row["summary"] for row in keep_covered(part, "document", "summary", 0.75)] == ["Monday", "we"]
+    assert len(keep_covered(split, "document", "summary", 0.5)) == 3
+    with pytest.raises(ValueError, match=r"`min_summary_coverage` leaves no row of `train`, got 1\.0"):
+        keep_covered(split.select([1, 2]), "document", "summary", 1.0)
 
 
 def test_first_sentences_and_first_turns():

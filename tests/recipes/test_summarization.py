@@ -105,13 +105,15 @@ def recipe(monkeypatch):
         ([{**dialogue(0), "dialogue": 7}], [], "`dialogue` must be text, got 7 in row 0 of `train`"),
         ([dialogue(0), {**dialogue(1), "dialogue": ["Hi"]}], [], "`dialogue` must be text, got ['Hi'] in row 1"),
         ([dialogue(0)], ["--lead_unit=word"], "`lead_unit` must be one of sentence, turn, got 'word'"),
+        ([dialogue(0)], ["--min_summary_coverage=1.5"], "`min_summary_coverage` must be from 0 to 1, got 1.5"),
+        ([{**dialogue(0), "summary": "x y z"}], ["--min_summary_coverage=1"], "leaves no row of `train`, got 1.0"),
         (
             [{**dialogue(0), "summary": "a b " * 40}],
             ["--config_overrides=max_position_embeddings=32", "--max_source_length=16"],
             "`max_target_length` must keep within the 32 positions of the model, got a target of",
         ),
     ],
-    ids=["column", "summary column", "empty", "number", "mixed types", "lead unit", "positions"],
+    ids=["column", "summary column", "empty", "number", "mixed types", "lead unit", "coverage", "no row", "positions"],
 )
 def test_bad_input_is_refused_and_leaves_nothing(tmp_path, recipe, rows, flags, message):
     file, run = tmp_path / "rows.jsonl", tmp_path / "run"

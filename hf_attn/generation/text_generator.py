@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..modeling_hf_attn import HfAttnForConditionalGeneration
 from ..position_limits import target_positions
 from .fast_generate import fast_generate
 from .glossary import Glossary, GlossaryLogitsProcessor, TermTokens, has_term
@@ -138,6 +139,9 @@ class TextGenerator:
                 "`glossary` needs `num_beams` of at least 2 and no `do_sample`: beams are where it finds the places "
                 f"of its terms, got {num_beams} beams and `do_sample` {self.do_sample}"
             )
+        base = _without_adapter(self.model)
+        if self._fast and not isinstance(base, HfAttnForConditionalGeneration):
+            raise ValueError(f"`fast` is for `hf_attn` models, got {type(base).__name__}: leave out `fast`")
         if self._fast and self.do_sample:
             raise ValueError("`fast` has no effect on samples: leave out `fast` or `do_sample`, got both")
         name = "num_return_sequences" if self._mbr is None else "num_candidates"
@@ -161,6 +165,7 @@ class TextGenerator:
             forced_prefix: What outputs start with: the same for all, or one a text ("": none).
 
         Raises:
+            TypeError: `texts` is a text itself, or one of them is no text.
             ValueError: The model refuses a batch; the message names its longest text, counted from 1.
         """
         return [hypotheses[0].text for hypotheses in self.stream(texts, forced_prefix)]
@@ -191,9 +196,11 @@ class TextGenerator:
             forced_prefix: As there.
             with_scores: Score the outputs, which keeps the scores of the vocabulary at each step of a batch in memory.
         """
+        if isinstance(texts, str):
+            raise TypeError(f"`texts` must be an iterable of texts, got one text, {texts!r}: put it into a list")
         prefixes = self._prefixes(texts, forced_prefix)
         iterator, first = iter(texts), 1
-        while window := [text.strip() for text in islice(iterator, _WINDOW)]:
+        while window := [_stripped(text, number) for number, text in enumerate(islice(iterator, _WINDOW), first)]:
             yield from self._window(window, list(islice(prefixes, len(window))), first, with_scores)
             first += len(window)
 
@@ -316,6 +323,11 @@ class TextGenerator:
         return [Hypothesis(text, score) for text, score in ranked[: self._num_results]]
 
 
+def _without_adapter(model: Any) -> Any:
+    """The base inside a PEFT model, any other as it is; transformers' own function for it imports PEFT."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def length_limit(
     model: PreTrainedModel, source_length: int, max_new_tokens: int | None = None, prompt_length: int = 1
 ) -> dict[str, int]:
@@ -345,6 +357,12 @@ def length_limit(
             limit = max(1, min(limit, positions - prompt_length))
     # `generate` warns where both names have a value.
     return {"max_new_tokens": limit} if config.max_length is None else {"max_length": prompt_length + limit}
+
+
+def _stripped(text: Any, number: int) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"`texts` must be an iterable of texts, got {text!r} as text {number}")
+    return text.strip()
 
 
 def _batches(

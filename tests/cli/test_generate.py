@@ -131,6 +131,8 @@ def test_a_model_of_another_family(tokenizer, tmp_path, monkeypatch, capsys):
     BartForConditionalGeneration(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     assert len(run(monkeypatch, capsys, "das haus\n\nhund\n", str(tmp_path)).splitlines()) == 3
+    message = "`fast` is for `hf_attn` models, got BartForConditionalGeneration: leave out `fast`"
+    assert message in fails(capsys, str(tmp_path), "--fast")
 
 
 def test_bad_input(checkpoint, tmp_path, monkeypatch, capsys):

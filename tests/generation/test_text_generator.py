@@ -245,3 +245,16 @@ def test_a_text_that_the_model_refuses_is_named(tokenizer):
     texts = ["hund", "das haus und das haus und das haus"]
     with pytest.raises(ValueError, match=r"^text 2 \(\d+ tokens\): .*max_position_embeddings"):
         TextGenerator(model, tokenizer)(texts)
+
+
+def test_what_is_no_iterable_of_texts(model, tokenizer):
+    generator = TextGenerator(model, tokenizer)
+    with pytest.raises(TypeError, match="`texts` must be an iterable of texts, got one text, 'das haus': put it into"):
+        generator("das haus")
+    with pytest.raises(TypeError, match="`texts` must be an iterable of texts, got 3 as text 2"):
+        generator(["das haus", 3])
+
+
+def test_fast_needs_a_model_of_the_family(models, tokenizer):
+    with pytest.raises(ValueError, match=r"`fast` is for `hf_attn` models, got Bart.*: leave out `fast`"):
+        TextGenerator(models["bart"], tokenizer, fast=True)

@@ -52,16 +52,22 @@ def test_a_recipe_twice(tmp_path, monkeypatch, lora):
     recipe = importlib.import_module("translation")
     rows = "".join(json.dumps({"en": f"one {row} two", "de": f"eins {row} zwei"}) + "\n" for row in range(24))
     (tmp_path / "rows.jsonl").write_text(rows)
-    arguments = ["--model_config=hybrid_tiny", f"--config_overrides={SHAPE},dropout=0.2", "--vocab_size=280"]
-    arguments += ["--use_cpu", "--full_determinism", "--max_steps=6", "--tokens_per_batch=120", "--learning_rate=0.01"]
+    fresh = ["--model_config=hybrid_tiny", f"--config_overrides={SHAPE},dropout=0.2", "--vocab_size=280"]
+    arguments = ["--use_cpu", "--full_determinism", "--max_steps=6", "--tokens_per_batch=120", "--learning_rate=0.01"]
     arguments += [
         f"--train_file={tmp_path / 'rows.jsonl'}",
         f"--test_file={tmp_path / 'rows.jsonl'}",
         "--save_strategy=no",
     ]
-    arguments += ["--lora", "--lora_dropout=0.2", "--lora_target_modules=all-linear"] if lora else []
     weights = []
     try:
+        if lora:
+            base = tmp_path / "base"
+            recipe.main([*fresh, *arguments, f"--output_dir={base}"])
+            arguments += [f"--model_name_or_path={base}", "--lora", "--lora_dropout=0.2"]
+            arguments += ["--lora_target_modules=all-linear"]
+        else:
+            arguments += fresh
         for run in ("first", "second"):
             recipe.main([*arguments, f"--output_dir={tmp_path / run}"])
             name = "adapter_model.safetensors" if lora else "model.safetensors"

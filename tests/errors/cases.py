@@ -34,7 +34,14 @@ from hf_attn.data import (
 from hf_attn.data.pretraining import build_noise, documents, largest_block
 from hf_attn.data.question_answering import answer_preprocessor, check_ids, span_preprocessor
 from hf_attn.data.readers import iterate_texts
-from hf_attn.data.summarization import check_documents, lead, references_of, summarization_preprocessor
+from hf_attn.data.summarization import (
+    check_documents,
+    has_summaries,
+    keep_covered,
+    lead,
+    references_of,
+    summarization_preprocessor,
+)
 from hf_attn.generation import Glossary, TextGenerator, load_for_inference
 from hf_attn.language_codes import set_languages
 from hf_attn.plotting import attention_map, save_figure, training_curves
@@ -49,6 +56,7 @@ from hf_attn.training import (
 )
 from hf_attn.training.arguments import RecipeTrainingArguments
 from hf_attn.training.hub import claim_repository, push_directory
+from hf_attn.training.loading import check_base
 from hf_attn.training.pretraining import parse_corpora
 from hf_attn.training.question_answering import check_window, prepare_span_training
 from hf_attn.training.run_directory import record_run, resume_or_refuse
@@ -228,6 +236,10 @@ for what, flags in {
     "a revision without a data set": [*DESCRIBED, "--dataset_revision=v1"],
     "an option of adapters without `lora`": [*DESCRIBED, "--use_dora"],
     "no rank": [*DESCRIBED, "--lora", "--lora_r=0"],
+    "no scale of an adapter": [*DESCRIBED, "--lora", "--lora_alpha=0"],
+    "dropping out everything": [*DESCRIBED, "--lora", "--lora_dropout=1"],
+    "nothing generated to score": [*DESCRIBED, "--predict_with_generate=false"],
+    "nothing kept to score": [*DESCRIBED, "--prediction_loss_only=true"],
     "merging 4-bit weights": [*DESCRIBED, "--lora", "--load_in_4bit", "--merge_adapter"],
     "no rows to keep": [*DESCRIBED, "--max_train_samples=0"],
     "no room for a token": [*DESCRIBED, "--max_source_length=1"],
@@ -272,6 +284,9 @@ cases(
     a_corpus_without_files=lambda bench: parse_corpora('{"novels": {}}'),
     an_unknown_argument_of_a_corpus=lambda bench: parse_corpora('{"novels": {"train": "a.txt", "wieght": 1}}'),
     a_corpus_of_one_language=lambda bench: parse_corpora('{"pairs": {"train": "a.txt", "source_lang": "en"}}'),
+    an_adapter_on_fresh_weights=lambda bench: check_base(
+        ModelArguments(model_config="hybrid_tiny"), AdapterArguments(lora=True)
+    ),
     smoothing_of_a_span_head=lambda bench: prepare_span_training(bench.training(label_smoothing_factor=0.1)),
     two_label_smoothings=lambda bench: load_model(
         ModelArguments(
@@ -370,6 +385,12 @@ cases(
     ),
     a_missing_column_of_references=lambda bench: references_of(
         Dataset.from_list([{"summary": "a"}]), "test", "summary", "all"
+    ),
+    summaries_in_some_rows=lambda bench: has_summaries(
+        Dataset.from_list([{"summary": "a"}, {"summary": None}]), "test", "summary"
+    ),
+    no_summary_that_its_text_covers=lambda bench: keep_covered(
+        Dataset.from_list([{"document": "A dog runs.", "summary": "cats"}]), "document", "summary", 0.5
     ),
     an_unknown_unit_of_a_lead=lambda bench: lead("A dog. It runs.", 1, "word"),
     a_missing_column_of_questions=lambda bench: mark(bench, context=None),

@@ -87,6 +87,7 @@ INHERITED_KEYWORDS = frozenset(
         "quantization_config",
         "is_decoder",
         "add_cross_attention",
+        "prefix",
     }
 )
 
@@ -602,6 +603,7 @@ _INHERITED_TYPES: dict[str, type | tuple[type, ...]] = {
     "label2id": dict,
     "num_labels": int,
     "output_attentions": bool,
+    "prefix": str,
     "per_layer_config": dict,
     "problem_type": str,
 }

@@ -70,7 +70,8 @@ def prepare_generation(
     forced_bos_token_id: int | None = None,
 ) -> None:
     """
-    Set the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit.
+    Set the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit; and
+    keep `source_prefix` as the `prefix` of the model's config, which pipelines put before a text.
 
     Raises:
         ValueError: A row has more tokens than the model has positions.
@@ -87,6 +88,8 @@ def prepare_generation(
         length_penalty=arguments.length_penalty,
         early_stopping=arguments.early_stopping,
     )
+    if run.task_args.source_prefix:
+        unwrap_peft_model(model).config.prefix = run.task_args.source_prefix
 
 
 def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:

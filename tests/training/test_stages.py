@@ -2,10 +2,12 @@
 """What the stages say of rows that are too long, and that nothing is written before they begin."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 from datasets import Dataset
 
+from hf_attn import HfAttnConfig
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -79,3 +81,15 @@ def test_nothing_is_written_before_the_stages_begin(run, tmp_path):
     run.record()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
     assert run.base_model is None and run.data == "a.json"
+
+
+def test_the_prefix_of_the_sources_is_kept_for_pipelines(run, tmp_path):
+    model = tiny_model()
+    tokenizer = SimpleNamespace(pad_token_id=1, eos_token_id=2)
+    rows = {"train": Dataset.from_dict({"input_ids": [[3, 2]], "labels": [[3, 2]]})}
+    prepare_generation(run, model, tokenizer, rows)
+    assert getattr(model.config, "prefix", None) is None
+    run.task_args.source_prefix = "summarize: "
+    prepare_generation(run, model, tokenizer, rows)
+    model.save_pretrained(tmp_path)
+    assert HfAttnConfig.from_pretrained(tmp_path).prefix == "summarize: "

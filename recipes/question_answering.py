@@ -10,6 +10,7 @@ and `answers`. Every field of the dataclasses in `ARGUMENTS`, those of `Seq2SeqT
 and a key of the YAML file; those of spans have the names of transformers' `run_qa.py`.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from typing import ClassVar
 
 from datasets import Dataset
 from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM
+from transformers.utils import logging
 
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.data import require_columns
@@ -43,6 +45,7 @@ from hf_attn.training import (
     DataArguments,
     ModelArguments,
     RecipeTrainingArguments,
+    Run,
     Stages,
     TaskArguments,
     finish_run,
@@ -69,8 +72,24 @@ from hf_attn.training.question_answering import (
 )
 
 
+logger = logging.get_logger(__name__)
+
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "quickstart_question_answering.yaml"
-MODES = ("extractive", "generative")
+# Mode -> options that the other one does not heed.
+MODES = {
+    "extractive": ("max_seq_length", "doc_stride", "n_best_size", "max_answer_length"),
+    "generative": (
+        "source_prefix",
+        "max_source_length",
+        "max_target_length",
+        "num_beams",
+        "length_penalty",
+        "early_stopping",
+        "generation_num_beams",
+        "generation_max_length",
+        "generation_config",
+    ),
+}
 
 
 @dataclass
@@ -148,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     # Written answers are compared by ROUGE-L, as those of FairytaleQA are (Xu et al. 2022).
     main_score = "f1" if is_extractive else "rougeL"
 
+    check_mode(run, sys.argv[1:] if arguments is None else arguments)
     if is_extractive:
         prepare_span_training(run.training_args)
 
@@ -246,6 +266,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         print(told)
     stages.trainer.accelerator.end_training()
     return stages.metrics
+
+
+def check_mode(run: Run, arguments: Sequence[str]) -> None:
+    """Refuses flags that only the other mode heeds; a YAML file may be for both, and its keys are only warned of."""
+    flags = {argument.lstrip("-").split("=")[0].replace("-", "_") for argument in arguments if argument[:2] == "--"}
+    for mode, names in MODES.items():
+        for name in run.values.keys() & set(names) if mode != run.task_args.mode else ():
+            message = f"`{name}` has an effect only with `mode` {mode}, got {run.values[name]!r} with"
+            if name in flags:
+                raise ValueError(f"{message} {run.task_args.mode}. Leave it out.")
+            logger.warning(f"{message} {run.task_args.mode}.")
 
 
 def training_texts(splits: Mapping[str, Dataset], is_extractive: bool) -> Iterator[str]:

@@ -50,7 +50,7 @@ def load_for_inference(
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust)
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust)
         check_size(name, config, AutoModelForSeq2SeqLM, trust)
-        model = load_complete(AutoModelForSeq2SeqLM, name, from_adapter, **options)
+        model: Any = load_complete(AutoModelForSeq2SeqLM, name, from_adapter, **options)
     if adapter is not None:
         # PEFT takes as long to import as all else; most models come without an adapter.
         from ..adapters import load_adapter

@@ -10,6 +10,7 @@ from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, B
 
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.adapters import load_adapter
+from hf_attn.training import start_run
 from tests.recipes.launching import RECIPES, SHAPE, succeeded
 from tests.recipes.launching import launch as launch_recipe
 
@@ -48,8 +49,13 @@ def write_corpus(folder, **splits: list[dict]) -> list[str]:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in split)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
         flags.append(f"--{name}_file={folder / name}.jsonl")
-    flags += ["--vocab_size=320", "--max_steps=2", "--tokens_per_batch=400", "--num_beams=2", "--use_cpu"]
-    return [*flags, "--version_2_with_negative", "--max_seq_length=32", "--doc_stride=4"]
+    return [
+        *flags, "--vocab_size=320", "--max_steps=2", "--tokens_per_batch=400", "--use_cpu", "--version_2_with_negative"
+    ]  # fmt: skip
+
+
+SPANS = ["--max_seq_length=32", "--doc_stride=4"]
+WRITTEN = ["--mode=generative", "--num_beams=2"]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,15 @@ def read_json(path) -> dict:
 
 def test_spans_from_end_to_end(tmp_path, corpus):
     run = tmp_path / "run"
-    arguments = [*FRESH, f"--output_dir={run}", *corpus, "--eval_strategy=steps", "--eval_steps=1", "--save_steps=1"]
+    arguments = [
+        *FRESH,
+        f"--output_dir={run}",
+        *corpus,
+        *SPANS,
+        "--eval_strategy=steps",
+        "--eval_steps=1",
+        "--save_steps=1",
+    ]
     arguments += ["--early_stopping_patience=5", "--n_best_size=3"]
     shown = succeeded(launch(*arguments)).stdout
     assert "best sentence of the context" in shown and "AutoModelForQuestionAnswering.from_pretrained" in shown
@@ -94,7 +108,7 @@ def test_spans_from_end_to_end(tmp_path, corpus):
 
 def test_generation_from_end_to_end(tmp_path, corpus):
     run = tmp_path / "run"
-    result = succeeded(launch(*FRESH, f"--output_dir={run}", *corpus, "--mode=generative", "--max_source_length=30"))
+    result = succeeded(launch(*FRESH, f"--output_dir={run}", *corpus, *WRITTEN, "--max_source_length=30"))
     assert "of the 32 sources of `train` are longer than `max_source_length`=30" in result.stderr
     results = read_json(run / "all_results.json")
     assert {"predict_rougeL", "predict_f1", "predict_exact_match", "predict_best_sentence_rougeL"} <= set(results)
@@ -118,9 +132,9 @@ def test_abstaining_where_there_is_no_answer_counts_as_right(monkeypatch):
 def test_a_test_split_without_answers_is_answered_only(tmp_path, corpus):
     without = [{name: value for name, value in row.items() if name != "answers"} for row in rows(5)]
     base, run = tmp_path / "base", tmp_path / "run"
-    succeeded(launch(*FRESH, f"--output_dir={base}", *corpus, "--do_train"))
+    succeeded(launch(*FRESH, f"--output_dir={base}", *corpus, *SPANS, "--do_train"))
     flags = write_corpus(tmp_path, test=without)
-    succeeded(launch(f"--model_name_or_path={base}", f"--output_dir={run}", *flags, "--do_predict"))
+    succeeded(launch(f"--model_name_or_path={base}", f"--output_dir={run}", *flags, *SPANS, "--do_predict"))
     assert len(read_json(run / "predictions.json")) == 5
     assert "predict_f1" not in read_json(run / "all_results.json")
 
@@ -128,7 +142,7 @@ def test_a_test_split_without_answers_is_answered_only(tmp_path, corpus):
 @pytest.mark.slow
 def test_spans_on_a_generator_by_lora_then_merged(tmp_path, corpus):
     base, adapter = tmp_path / "base", tmp_path / "adapter"
-    succeeded(launch(*FRESH, f"--output_dir={base}", *corpus, "--mode=generative"))
+    succeeded(launch(*FRESH, f"--output_dir={base}", *corpus, *WRITTEN))
     arguments = [
         f"--model_name_or_path={base}",
         "--lora",
@@ -137,12 +151,14 @@ def test_spans_on_a_generator_by_lora_then_merged(tmp_path, corpus):
         f"--output_dir={adapter}",
     ]
     arguments += ["--lora_target_modules=all-linear"]
-    result = succeeded(launch(*arguments, *corpus))
+    result = succeeded(launch(*arguments, *corpus, *SPANS))
     assert "`qa_outputs.weight` start from fresh weights" in result.stderr and "before training" in result.stdout
     load_adapter(AutoModelForQuestionAnswering.from_pretrained(base), adapter)
     merged, run = AutoModelForQuestionAnswering.from_pretrained(adapter / "merged"), tmp_path / "run"
     assert merged.qa_outputs.weight.abs().sum() > 0
-    succeeded(launch(f"--model_name_or_path={adapter / 'merged'}", f"--output_dir={run}", *corpus, "--do_predict"))
+    succeeded(
+        launch(f"--model_name_or_path={adapter / 'merged'}", f"--output_dir={run}", *corpus, *SPANS, "--do_predict")
+    )
     assert read_json(run / "predictions.json") == read_json(adapter / "predictions.json")
 
 
@@ -153,20 +169,20 @@ def test_stock_model(tmp_path, corpus):
     names = [*shape, "encoder_ffn_dim", "decoder_ffn_dim", "max_position_embeddings", "model_type"]
     (tmp_path / "bart.json").write_text(json.dumps({name: config[name] for name in names}), encoding="utf-8")
     run = tmp_path / "run"
-    succeeded(launch(f"--model_config={tmp_path / 'bart.json'}", f"--output_dir={run}", *corpus))
+    succeeded(launch(f"--model_config={tmp_path / 'bart.json'}", f"--output_dir={run}", *corpus, *SPANS))
     assert len(read_json(run / "predictions.json")) == 7
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["extractive", "generative"])
 def test_answers_do_not_depend_on_processes_or_batches(tmp_path, corpus, mode):
-    base = tmp_path / "base"
-    succeeded(launch(*FRESH, f"--mode={mode}", f"--output_dir={base}", *corpus))
+    base, corpus = tmp_path / "base", [*corpus, *(SPANS if mode == "extractive" else WRITTEN)]
+    succeeded(launch(*FRESH, f"--output_dir={base}", *corpus))
     expected = read_json(base / "all_results.json")
     for processes, batch_size in ((1, 2), (2, 2)):
         run = tmp_path / f"run_{processes}_{batch_size}"
         arguments = [f"--model_name_or_path={base}", "--do_predict", f"--per_device_eval_batch_size={batch_size}"]
-        succeeded(launch(*arguments, f"--mode={mode}", f"--output_dir={run}", *corpus, processes=processes))
+        succeeded(launch(*arguments, f"--output_dir={run}", *corpus, processes=processes))
         assert read_json(run / "predictions.json") == read_json(base / "predictions.json")
         assert read_json(run / "all_results.json")["predict_f1"] == expected["predict_f1"]
 
@@ -193,7 +209,7 @@ FAULTS = {
     "type": ([changed(context=["Ada"])], [], r"`context` must be text, got \['Ada'\] in row 0"),
     "positions": (
         rows(4),
-        ["--mode=generative", "--config_overrides=max_position_embeddings=8"],
+        [*WRITTEN, "--config_overrides=max_position_embeddings=8"],
         "`max_source_length` must keep within the 8 positions of the model, got a source of",
     ),
     "window": (
@@ -212,6 +228,17 @@ FAULTS = {
         ["--version_2_with_negative=false", "--null_score_diff_threshold=1"],
         "`null_score_diff_threshold` needs `version_2_with_negative` and `mode` extractive, got 1.0 without",
     ),
+    "beams": (
+        rows(4),
+        ["--num_beams=2"],
+        "`num_beams` has an effect only with `mode` generative, got 2 with extractive",
+    ),
+    "prefix": (rows(4), ["--source_prefix=ask: "], "`source_prefix` has an effect only with `mode` generative"),
+    "windows": (
+        rows(4),
+        [*WRITTEN, "--doc-stride=4"],
+        "`doc_stride` has an effect only with `mode` extractive, got 4 with generative. Leave it out",
+    ),
     "stride": (rows(4), ["--doc_stride=-1"], "`doc_stride` must be at least 0, got -1"),
 }
 
@@ -219,11 +246,12 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_bad_input_leaves_nothing_behind(fault, tmp_path, monkeypatch):
     train, flags, message = FAULTS[fault]
+    mode_flags = [] if WRITTEN[0] in flags else SPANS
     monkeypatch.syspath_prepend(str(RECIPES))
     recipe = importlib.import_module("question_answering")
     run = tmp_path / "run"
     with pytest.raises(ValueError, match=message):
-        recipe.main([*FRESH, f"--output_dir={run}", *write_corpus(tmp_path, train=train), *flags])
+        recipe.main([*FRESH, f"--output_dir={run}", *write_corpus(tmp_path, train=train), *mode_flags, *flags])
     assert not run.exists()
 
 
@@ -233,4 +261,29 @@ def test_questions_without_an_answer_need_their_flag(tmp_path, monkeypatch):
     flags = write_corpus(tmp_path, train=rows(2), test=rows(4))
     message = "`test` has rows without an answer, the first is row 3: set `version_2_with_negative`"
     with pytest.raises(ValueError, match=message):
-        recipe.main([*FRESH, f"--output_dir={tmp_path / 'run'}", *flags, "--version_2_with_negative=false"])
+        recipe.main([*FRESH, f"--output_dir={tmp_path / 'run'}", *flags, *SPANS, "--version_2_with_negative=false"])
+
+
+def test_keys_of_a_file_for_both_modes_are_warned_of(tmp_path, monkeypatch, caplog):
+    """So that `--mode generative` works on top of the default config, which is of the other mode."""
+    monkeypatch.syspath_prepend(str(RECIPES))
+    recipe = importlib.import_module("question_answering")
+    flags = ["--mode=generative", f"--output_dir={tmp_path / 'run'}"]
+    run = start_run(recipe.ARGUMENTS, flags, recipe.DEFAULT_CONFIG, "")
+    recipe.check_mode(run, flags)
+    for name in ("max_seq_length", "doc_stride", "max_answer_length"):
+        assert f"`{name}` has an effect only with `mode` extractive" in caplog.text
+
+
+def test_the_configs_fit_their_modes(monkeypatch, caplog):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    monkeypatch.chdir(RECIPES.parent)
+    recipe = importlib.import_module("question_answering")
+    configs = [
+        path for path in (RECIPES / "configs").glob("*.yaml") if "recipes/question_answering" in path.read_text()
+    ]
+    assert len(configs) == 7
+    for config in configs:
+        run = start_run(recipe.ARGUMENTS, [f"--config={config}", "--output_dir=outputs/none"], None, "")
+        recipe.check_mode(run, [])
+    assert "has an effect only with" not in caplog.text

@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             "preprocess_logits_for_metrics": start_and_end_logits,
         }
     else:
-        prepare_generation(run, model, tokenizer, tokenized)
+        prepare_generation(run, model, tokenizer, tokenized, source_prefix=task.source_prefix)
 
     def score(split: str, predictions: Sequence[str]) -> dict[str, float]:
         references = answers[split]

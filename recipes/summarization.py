@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         for name, summary_column in summary_columns.items()
     }
     tokenized = tokenize_splits(run, splits, preprocess)
-    prepare_generation(run, model, tokenizer, tokenized)
+    prepare_generation(run, model, tokenizer, tokenized, source_prefix=task.source_prefix)
 
     def score(split: str, predictions: Sequence[str]) -> dict[str, float]:
         return {} if references[split] is None else rouge(predictions, references[split])

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         for name, target_lang in target_langs.items()
     }
     tokenized = tokenize_splits(run, splits, preprocess)
-    prepare_generation(run, model, tokenizer, tokenized, first_token_id)
+    prepare_generation(run, model, tokenizer, tokenized, first_token_id, source_prefix=task.source_prefix)
 
     def score(split: str, predictions: Sequence[str]) -> dict[str, float]:
         if split not in references:

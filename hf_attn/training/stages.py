@@ -68,10 +68,11 @@ def prepare_generation(
     tokenizer: PreTrainedTokenizerBase,
     tokenized: Mapping[str, Dataset | IterableDataset],
     forced_bos_token_id: int | None = None,
+    source_prefix: str = "",
 ) -> None:
     """
     Set the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit; and
-    keep `source_prefix` as the `prefix` of the model's config, which pipelines put before a text.
+    keep what stands before each source as the `prefix` of the model's config, which pipelines put before a text.
 
     Raises:
         ValueError: A row has more tokens than the model has positions.
@@ -88,8 +89,8 @@ def prepare_generation(
         length_penalty=arguments.length_penalty,
         early_stopping=arguments.early_stopping,
     )
-    if run.task_args.source_prefix:
-        unwrap_peft_model(model).config.prefix = run.task_args.source_prefix
+    if source_prefix:
+        unwrap_peft_model(model).config.prefix = source_prefix
 
 
 def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:

@@ -89,7 +89,6 @@ def test_the_prefix_of_the_sources_is_kept_for_pipelines(run, tmp_path):
     rows = {"train": Dataset.from_dict({"input_ids": [[3, 2]], "labels": [[3, 2]]})}
     prepare_generation(run, model, tokenizer, rows)
     assert getattr(model.config, "prefix", None) is None
-    run.task_args.source_prefix = "summarize: "
-    prepare_generation(run, model, tokenizer, rows)
+    prepare_generation(run, model, tokenizer, rows, source_prefix="summarize: ")
     model.save_pretrained(tmp_path)
     assert HfAttnConfig.from_pretrained(tmp_path).prefix == "summarize: "

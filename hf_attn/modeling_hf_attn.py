@@ -106,6 +106,20 @@ class HfAttnModel(HfAttnPreTrainedModel):
         self.encoder.embed_tokens = self.shared
         self.decoder.embed_tokens = self.shared
 
+    def check_embeddings(self) -> None:
+        """
+        Refuses an adapter on `shared` that the stacks would not read.
+
+        Raises:
+            ValueError: `shared` is wrapped, and the stacks' `embed_tokens` are not.
+        """
+        if isinstance(self.encoder.embed_tokens, nn.Embedding) and not isinstance(self.shared, nn.Embedding):
+            raise ValueError(
+                f"`shared` alone is wrapped, in {type(self.shared).__name__}, and the stacks read `embed_tokens`: an "
+                'adapter there has no effect. Use `modules_to_save=["embed_tokens", "lm_head"]`, or '
+                "`trainable_token_indices` with `tie_word_embeddings` = True."
+            )
+
     @can_return_tuple
     @auto_docstring
     def forward(
@@ -137,6 +151,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
                 "`source_ids` are what can be copied or compared, and `copy_attention` and `match_embedding` are "
                 "False. Leave them out."
             )
+        self.check_embeddings()
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if input_ids is None:
                 raise ValueError(

@@ -118,6 +118,8 @@ class HfAttnPreTrainedModel(PreTrainedModel):
     config: HfAttnConfig
     config_class = HfAttnConfig
     base_model_prefix = "model"
+    # Adapters look for what is tied to the embedding only in models that have this.
+    _tied_weights_keys: dict[str, str] = {}
     supports_gradient_checkpointing = True
     _no_split_modules = ["HfAttnLayer"]
     _skip_keys_device_placement = ["past_key_values"]
@@ -213,7 +215,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError(f"Pass exactly one of `{name}input_ids` and `{name}inputs_embeds`, got both or neither.")
         if inputs_embeds is None:
-            check_token_ids(f"{name}input_ids", input_ids, self.embed_tokens.num_embeddings)
+            check_token_ids(f"{name}input_ids", input_ids, self.config.vocab_size)
             inputs_embeds = self.embed_tokens(input_ids)
         if inputs_embeds.shape[1] == 0:
             raise ValueError(

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Puts a LoRA adapter on a model, loads one, and merges one into its base; refuses what would go wrong silently."""
 
+import copy
 import hashlib
 import json
 from pathlib import Path
@@ -25,6 +26,7 @@ ALL_LINEAR = "all-linear"
 ATTENTION_TARGETS = ("q_proj", "v_proj")
 SPAN_HEAD = "qa_outputs"
 OUTPUT_PROJECTION = "lm_head"
+SHARED_EMBEDDING = "shared"
 COPY_HEAD = "copy_head"
 MATCH_EMBEDDING = "match_embedding"
 
@@ -111,7 +113,8 @@ def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) 
         raise ValueError(
             f"`lora_target_modules` names {', '.join(f'`{name}`' for name in tied)}, whose weight is shared between "
             "the embedding and the output projection: a LoRA on one of them is lost or wrong after merging. To "
-            "train new tokens use PEFT's `trainable_token_indices`; to train the whole embedding, `modules_to_save`."
+            "train new tokens use PEFT's `trainable_token_indices`; to train the whole embedding, `embed_tokens` and "
+            "`lm_head` in its `modules_to_save`."
         )
     present = linear_names(model)
     modules = [name for name, _ in model.named_modules()]
@@ -216,7 +219,8 @@ def finish_adapter(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, adapter_dir: str | Path, merge: bool = False
 ) -> None:
     """
-    Put beside a saved adapter what PEFT leaves out: the generation config, and which base `add_lora` put it on.
+    Put beside a saved adapter what PEFT leaves out: the generation config, and in it the `prefix` of the sources; and
+    which base `add_lora` put it on.
 
     Args:
         model: The adapted model; with `merge` it is taken apart.
@@ -226,7 +230,10 @@ def finish_adapter(
     """
     base = cast(Any, model).get_base_model()
     if base.can_generate():
-        base.generation_config.save_pretrained(adapter_dir)
+        config, prefix = copy.deepcopy(base.generation_config), getattr(base.config, "prefix", None)
+        if prefix:
+            config.prefix = prefix
+        config.save_pretrained(adapter_dir)
     text = json.dumps(getattr(model, FINGERPRINT_ATTRIBUTE), indent=2) + "\n"
     (Path(adapter_dir) / BASE_FILE).write_text(text, encoding="utf-8")
     if merge:
@@ -243,10 +250,11 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
         is_trainable: Whether training goes on.
 
     Raises:
-        ValueError: The adapter was made for another base: by the fingerprint beside it, or by the shapes; or its
-            weights are a pickle, or its files are damaged.
+        ValueError: The adapter was made for another base: by the fingerprint beside it, or by the shapes; or it has
+            an embedding of its own that no layer reads; or its weights are a pickle, or its files are damaged.
     """
     check_checkpoint("adapter", str(adapter_dir))
+    check_saved_modules(adapter_dir)
     record = Path(adapter_dir) / BASE_FILE
     if record.is_file():
         expected, found = read_json_object(record, "`adapter`:"), base_fingerprint(model)
@@ -267,6 +275,22 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
             raise ValueError(
                 f"it does not fit this model, it was made for another base, {base_name(adapter_dir)!r}: {error}"
             ) from error
+
+
+def check_saved_modules(adapter_dir: str | Path) -> None:
+    """
+    Refuse an adapter whose own embedding has no effect, and would be written into a merged model.
+
+    Raises:
+        ValueError: It keeps `shared`, of which the stacks have copies of their own, `embed_tokens`.
+    """
+    saved = read_json_object(Path(adapter_dir) / ADAPTER_CONFIG_NAME, "`adapter`:").get("modules_to_save")
+    if isinstance(saved, list) and any(str(name).rsplit(".", 1)[-1] == SHARED_EMBEDDING for name in saved):
+        raise ValueError(
+            f"`adapter` {str(adapter_dir)!r} has `modules_to_save` = {saved}, and encoder and decoder read "
+            "`embed_tokens`, not `shared`: it was trained without effect. Train it again with `embed_tokens` and "
+            "`lm_head` in its place."
+        )
 
 
 def base_name(adapter_dir: str | Path, argument: str = "adapter") -> str:

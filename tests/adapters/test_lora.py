@@ -2,6 +2,7 @@
 """LoRA on the family: default targets, what is refused, merging, and the base an adapter belongs to."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hf_attn import HfAttnForConditionalGeneration
+from hf_attn import HfAttnForConditionalGeneration, HfAttnForQuestionAnswering
 from hf_attn.adapters import (
     add_lora,
     base_fingerprint,
@@ -88,9 +89,60 @@ def test_dora():
 
 @pytest.mark.parametrize("target", ["shared", "lm_head"])
 def test_tied_embeddings_are_refused(target):
-    message = f"names `{target}`, whose weight is shared .* `trainable_token_indices`; .* `modules_to_save`"
+    message = (
+        f"names `{target}`, whose weight is shared .* `trainable_token_indices`; to train the whole embedding, "
+        "`embed_tokens` and `lm_head` in its `modules_to_save`"
+    )
     with pytest.raises(ValueError, match=message):
         add_lora(tiny_model(), arguments(lora_target_modules=["q_proj", target]))
+
+
+@pytest.mark.parametrize("model_class", [HfAttnForConditionalGeneration, HfAttnForQuestionAnswering])
+@pytest.mark.parametrize(
+    "trained",
+    [{"trainable_token_indices": [5]}, {"modules_to_save": ["embed_tokens", "lm_head"]}],
+    ids=["rows", "whole"],
+)
+def test_embeddings_are_trained_and_merged_as_the_message_says(tmp_path, model_class, trained):
+    inputs = {"input_ids": torch.tensor([[5, 6, 2], [7, 5, 2]]), "decoder_input_ids": torch.tensor([[2, 5, 6]] * 2)}
+    model = tiny_model(model_class=model_class)
+    model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"], **trained)).eval()
+    model(**inputs)[0].square().sum().backward()
+    gradients = {name: weight.grad for name, weight in model.named_parameters() if "lora" not in name}
+    own = [name for name in gradients if name.endswith(("tokens_delta.default", "modules_to_save.default.weight"))]
+    assert any(re.search("shared|embed_tokens", name) for name in own)
+    assert all(gradients[name].any() for name in own)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in own:
+                weight.add_(torch.randn_like(weight), alpha=0.1)
+        expected = model(**inputs)[0]
+        merged = model.merge_and_unload()
+        merged.save_pretrained(tmp_path)
+        loaded = model_class.from_pretrained(tmp_path)
+        torch.testing.assert_close(merged(**inputs)[0], expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(loaded(**inputs)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("is_tied", "trained"),
+    [(True, {"modules_to_save": ["shared"]}), (False, {"trainable_token_indices": [5]})],
+    ids=["whole", "rows without the tie"],
+)
+def test_adapters_on_an_embedding_that_nothing_reads_are_refused(is_tied, trained):
+    base = tiny_model(tiny_config(tie_word_embeddings=is_tied))
+    model = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"], **trained))
+    with pytest.raises(ValueError, match=r"`shared` alone is wrapped, in [A-Za-z]*Wrapper, .* `modules_to_save=\["):
+        model(**batch())
+
+
+def test_an_adapter_on_an_embedding_that_nothing_reads_is_not_loaded(tmp_path):
+    saved_adapter(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "modules_to_save": ["model.shared"]}))
+    with pytest.raises(ValueError, match=r"has `modules_to_save` = .'model.shared'., .* `embed_tokens` and `lm_head`"):
+        load_adapter(tiny_model(), tmp_path)
 
 
 def test_targets_that_match_nothing_are_refused():

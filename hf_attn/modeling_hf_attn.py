@@ -326,8 +326,13 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-            if decoder_attention_mask is None:
-                decoder_attention_mask = left_padding_mask(labels)
+            if decoder_attention_mask is None and decoder_input_ids is not None:
+                decoder_attention_mask = left_padding_mask(
+                    decoder_input_ids,
+                    labels.to(decoder_input_ids.device),
+                    self.config.pad_token_id,
+                    self.config.decoder_start_token_id,
+                )
 
         outputs = self.model(
             input_ids,
@@ -366,11 +371,21 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         return Seq2SeqLMOutput(loss=loss, logits=logits, **source_outputs(outputs))
 
 
-def left_padding_mask(labels: torch.Tensor) -> torch.Tensor | None:
-    """Marks what follows the ignored labels at the start of a row; `None` where no row starts with one."""
-    if not is_torchdynamo_compiling() and not bool((labels[:, 0] == IGNORE_INDEX).any()):
+def left_padding_mask(
+    decoder_input_ids: torch.Tensor, labels: torch.Tensor, pad_token_id: int, decoder_start_token_id: int
+) -> torch.Tensor | None:
+    """
+    Marks what follows the padding at the start of a row; `None` where no row starts with any.
+
+    Padding is read and not to be predicted: an ignored label alone leaves its position to be attended to.
+    """
+    is_padding = (decoder_input_ids == pad_token_id) & (labels == IGNORE_INDEX)
+    if pad_token_id == decoder_start_token_id:
+        # The last of them starts the sequence.
+        is_padding = is_padding & (decoder_input_ids.roll(-1, dims=-1) == pad_token_id)
+    if not is_torchdynamo_compiling() and not bool(is_padding[:, 0].any()):
         return None
-    return (labels != IGNORE_INDEX).cumsum(dim=-1) > 0
+    return (~is_padding).cumsum(dim=-1) > 0
 
 
 @auto_docstring(

@@ -30,6 +30,32 @@ def test_labels_are_shifted_once():
     assert torch.equal(outputs[0].loss, outputs[1].loss)
 
 
+@pytest.mark.parametrize("start", [2, 1], ids=["start", "padding starts"])
+def test_ignored_labels_hide_no_decoder_input_that_is_given(start):
+    model = tiny_model(tiny_config(decoder_start_token_id=start))
+    source = tiny_batch(model.config, padding=None)["input_ids"]
+    ids = torch.tensor([[start, 9, 10, 11], [start, 12, 13, 14], [start, 17, 15, 16]])
+    labels = torch.tensor([[-100, -100, 11, 2], [-100, 13, 14, 2], [-100, -100, -100, 2]])
+    embeds = model.get_input_embeddings()(ids)
+    for decoder_inputs in ({"decoder_input_ids": ids}, {"decoder_inputs_embeds": embeds}):
+        logits = model(source, **decoder_inputs).logits
+        outputs = model(source, **decoder_inputs, labels=labels)
+        torch.testing.assert_close(outputs.logits, logits)
+        torch.testing.assert_close(outputs.loss, nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()))
+
+
+@pytest.mark.parametrize("start", [2, 1], ids=["start", "padding starts"])
+def test_labels_with_padding_on_the_left_hide_it_whoever_made_the_decoder_inputs(start):
+    model = tiny_model(tiny_config(decoder_start_token_id=start))
+    source = tiny_batch(model.config, padding=None)["input_ids"]
+    labels = torch.tensor([[-100, -100, 11, 2], [-100, 13, 14, 2], [15, 16, 17, 2]])
+    decoder_ids = model.prepare_decoder_input_ids_from_labels(labels)  # as a collator does
+    outputs = model(source, labels=labels), model(source, labels=labels, decoder_input_ids=decoder_ids)
+    alone = model(source[:1], labels=labels[:1, 2:]).logits
+    for found in outputs:
+        torch.testing.assert_close(found.logits[:1, 2:], alone)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_torchs(smoothing):
     model = tiny_model(tiny_config(label_smoothing=smoothing))

@@ -32,7 +32,7 @@ from transformers.utils import (
 from .configuration_hf_attn import LAYER_TYPES, HfAttnConfig
 from .modeling_cache import adapt_cache
 from .modeling_copy import CopiedTokens, CopyHead, chunked_mixture_loss, coverage_loss, mixture_log_probabilities
-from .modeling_loss import IGNORE_INDEX, chunked_sequence_loss, sequence_loss
+from .modeling_loss import IGNORE_INDEX, chunked_sequence_loss, classification_loss, sequence_loss, span_loss
 from .modeling_stacks import (
     AUTO_CLASSES,
     HfAttnDecoder,
@@ -411,7 +411,7 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
 
     @can_return_tuple
     @auto_docstring
-    def forward(
+    def forward(  # type: ignore[misc]
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -423,6 +423,7 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
         start_positions: torch.LongTensor | None = None,
         end_positions: torch.LongTensor | None = None,
         use_cache: bool | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | Seq2SeqQuestionAnsweringModelOutput:
         r"""
@@ -430,6 +431,8 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
             Indices of decoder input tokens, as many as of the source; by default `input_ids` shifted by one place.
         decoder_attention_mask (`torch.LongTensor` of shape `(batch_size, target_sequence_length)`, *optional*):
             1 at real decoder tokens, 0 at padding.
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+            Rows in the whole optimizer step, by which the summed loss is divided; see [`span_loss`].
         """
         if (start_positions is None) != (end_positions is None):
             raise ValueError(
@@ -459,8 +462,8 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
             logits = logits.masked_fill(is_padding, torch.finfo(logits.dtype).min)
         start_logits, end_logits = logits.unbind(dim=-1)
         loss = None
-        if start_positions is not None:
-            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(start_logits, end_logits, start_positions, end_positions, num_items_in_batch)
         return Seq2SeqQuestionAnsweringModelOutput(
             loss=loss, start_logits=start_logits, end_logits=end_logits, **source_outputs(outputs)
         )
@@ -484,7 +487,7 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
 
     @can_return_tuple
     @auto_docstring
-    def forward(
+    def forward(  # type: ignore[misc]
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -495,6 +498,7 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
         decoder_inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | Seq2SeqSequenceClassifierOutput:
         r"""
@@ -502,8 +506,11 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
             Indices of decoder input tokens; by default `input_ids` shifted by one place.
         decoder_attention_mask (`torch.LongTensor` of shape `(batch_size, target_sequence_length)`, *optional*):
             1 at real decoder tokens, 0 at padding.
-        labels (`torch.LongTensor` of shape `(batch_size,)`, *optional*):
-            Classes in `[0, num_labels)`, or targets of a regression when `num_labels` is 1.
+        labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
+            Classes in `[0, num_labels)`, or targets of a regression when `num_labels` is 1, or for each class whether
+            it is one; see [`classification_loss`].
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*):
+            Labels in the whole optimizer step, by which the summed loss is divided.
         """
         outputs = self.model(
             input_ids,
@@ -522,7 +529,7 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
         logits = self.score(self.dropout(pooled))
         loss = None
         if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config, **kwargs)
+            loss = classification_loss(logits, labels, self.config, num_items_in_batch)
         return Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **source_outputs(outputs))
 
 

@@ -4,7 +4,10 @@
 # law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
 # permissions and limitations under the License.
-"""The loss of the target tokens: from logits, or straight from hidden states without ever holding all logits."""
+"""
+The losses of the heads; that of target tokens from logits, or straight from hidden states without ever holding all
+logits.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 
 
 IGNORE_INDEX = -100
@@ -50,6 +54,74 @@ def sequence_loss(
         reduction="sum",
         label_smoothing=label_smoothing,
     )
+    return divide_by_items(total, labels, num_items_in_batch)
+
+
+def span_loss(
+    start_logits: torch.Tensor,
+    end_logits: torch.Tensor,
+    start_positions: torch.Tensor,
+    end_positions: torch.Tensor,
+    num_items_in_batch: int | torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    The mean of the `sequence_loss` of the first and of the last token of an answer, each one of the source's tokens.
+
+    Args:
+        start_logits, end_logits (`torch.Tensor`): (batch, source_length).
+        start_positions, end_positions (`torch.Tensor`): (batch,) or (batch, 1); one behind the source is ignored, one
+            below 0 is 0, as in transformers.
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*): The divisor, in rows; by default those that count
+            here.
+
+    Returns:
+        `torch.Tensor`: A scalar, float32.
+    """
+    losses = []
+    for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):
+        positions = positions.view(-1, 1).clamp(min=0)
+        labels = positions.masked_fill(positions >= logits.shape[-1], IGNORE_INDEX)
+        losses.append(sequence_loss(logits[:, None], labels, num_items_in_batch))
+    return (losses[0] + losses[1]) / 2
+
+
+def classification_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    config: PreTrainedConfig,
+    num_items_in_batch: int | torch.Tensor | None = None,
+) -> torch.Tensor:
+    """
+    In float32, by `config.problem_type`: squared error, cross-entropy, or binary cross-entropy of each class.
+
+    As in transformers the config is told what the labels mean where it does not say.
+
+    Args:
+        logits (`torch.Tensor`): (batch, num_labels).
+        labels (`torch.Tensor`): Classes (batch,), of which -100 is ignored; or for each class (batch, num_labels)
+            whether it is one, -100 to ignore it; or real numbers in the shape of `logits`, (batch,) if there is one.
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*): The divisor, in labels; by default those that count
+            here.
+
+    Returns:
+        `torch.Tensor`: A scalar, float32.
+    """
+    if config.problem_type is None:
+        if config.num_labels == 1:
+            config.problem_type = "regression"
+        elif labels.is_floating_point():
+            config.problem_type = "multi_label_classification"
+        else:
+            config.problem_type = "single_label_classification"
+    if config.problem_type == "single_label_classification":
+        return sequence_loss(logits[:, None], labels.view(-1, 1), num_items_in_batch)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    labels = labels.to(logits).view_as(logits)
+    if config.problem_type == "regression":
+        total = nn.functional.mse_loss(logits, labels, reduction="sum")
+        return divide_by_items(total, labels, labels.numel() if num_items_in_batch is None else num_items_in_batch)
+    counts = labels != IGNORE_INDEX
+    total = nn.functional.binary_cross_entropy_with_logits(logits, labels, weight=counts.to(logits), reduction="sum")
     return divide_by_items(total, labels, num_items_in_batch)
 
 
@@ -123,12 +195,12 @@ def product_dtype(inputs: torch.Tensor) -> torch.dtype:
 def divide_by_items(
     total: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None
 ) -> torch.Tensor:
-    """The summed loss `total` over `num_items_in_batch`, or over the labels that count here."""
+    """The summed loss `total` over `num_items_in_batch`, or over the labels that count here; over 1 at least."""
     if num_items_in_batch is None:
-        return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+        num_items_in_batch = (labels != IGNORE_INDEX).sum()
     if isinstance(num_items_in_batch, torch.Tensor):
-        num_items_in_batch = num_items_in_batch.to(total.device)
-    return total / num_items_in_batch
+        return total / num_items_in_batch.to(total.device).clamp(min=1)
+    return total / max(num_items_in_batch, 1)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

@@ -183,6 +183,95 @@ def test_regression_where_there_is_one_label():
     torch.testing.assert_close(outputs.loss, nn.functional.mse_loss(outputs.logits[:, 0], targets))
 
 
+CLASSES = {"num_labels": 3}
+# Targets of four rows, the fields of the config that ask for them, and torch's loss.
+TARGETS = {
+    "regression": ({"num_labels": 1}, torch.tensor([0.5, 1.0, -1.0, 2.0]), nn.functional.mse_loss),
+    "regression of several": (
+        {**CLASSES, "problem_type": "regression"},
+        torch.tensor([[1, 2, 3], [0, -1, 4], [2, 2, 0], [5, 1, 1]]),
+        nn.functional.mse_loss,
+    ),
+    "single label": (CLASSES, torch.tensor([0, 2, 1, 1]), nn.functional.cross_entropy),
+    "multi label": (
+        CLASSES,
+        torch.tensor([[1.0, 0, 1], [0, 0, 1], [0, 0, 0], [1, 1, 1]]),
+        nn.functional.binary_cross_entropy_with_logits,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_losses_of_classification_are_torchs_however_the_rows_are_split(kind):
+    fields, targets, loss_function = TARGETS[kind]
+    model = tiny_model(tiny_config(**fields), HfAttnForSequenceClassification)
+    source = tiny_batch(model.config, batch_size=4, padding=None)["input_ids"]
+    outputs = model(source, labels=targets)
+    expected_targets = targets if kind == "single label" else targets.float().view_as(outputs.logits)
+    torch.testing.assert_close(outputs.loss, loss_function(outputs.logits, expected_targets))
+    for num_items in (targets.numel(), torch.tensor(targets.numel())):
+        parts = [
+            model(source[rows], labels=targets[rows], num_items_in_batch=num_items).loss for rows in ([0], [1, 2, 3])
+        ]
+        torch.testing.assert_close(sum(parts), outputs.loss)
+
+
+def test_labels_of_several_classes_may_be_ignored():
+    model = tiny_model(tiny_config(num_labels=3), HfAttnForSequenceClassification)
+    source = tiny_batch(model.config, padding=None)["input_ids"]
+    labels = torch.tensor([[1.0, -100, 1], [0, 0, -100], [-100, -100, -100]])
+    outputs = model(source, labels=labels)
+    counts = labels != -100
+    expected = nn.functional.binary_cross_entropy_with_logits(outputs.logits[counts], labels[counts])
+    torch.testing.assert_close(outputs.loss, expected)
+
+
+def test_the_loss_of_question_answering_does_not_depend_on_how_rows_are_split():
+    model = tiny_model(tiny_config(), HfAttnForQuestionAnswering)
+    source = tiny_batch(model.config, padding=None)["input_ids"]
+    starts, ends = torch.tensor([1, 2, 99]), torch.tensor([[3], [2], [99]])  # the last is not in the source
+    whole = model(source, start_positions=starts, end_positions=ends)
+    kept = model(source[:2], start_positions=starts[:2], end_positions=ends[:2])
+    torch.testing.assert_close(whole.loss, kept.loss)
+    parts = [
+        model(source[rows], start_positions=starts[rows], end_positions=ends[rows], num_items_in_batch=2).loss
+        for rows in ([0], [1], [2])
+    ]
+    torch.testing.assert_close(sum(parts), whole.loss)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_losses_of_spans_and_classes_are_at_least_in_float32(dtype):
+    model = tiny_model(tiny_config(), HfAttnForQuestionAnswering).to(dtype)
+    source = tiny_batch(model.config, padding=None)["input_ids"]
+    precise = torch.promote_types(dtype, torch.float32)
+    positions = torch.tensor([1, 2, 0])
+    outputs = model(source, start_positions=positions, end_positions=positions)
+    logits = outputs.start_logits.to(precise), outputs.end_logits.to(precise)
+    expected = sum(nn.functional.cross_entropy(scores, positions) for scores in logits) / 2
+    assert outputs.loss.dtype == precise
+    torch.testing.assert_close(outputs.loss, expected)
+    for fields, targets, _ in TARGETS.values():
+        model = tiny_model(tiny_config(**fields), HfAttnForSequenceClassification).to(dtype)
+        loss = model(source, labels=targets[:3]).loss
+        assert loss.dtype == precise
+        loss.backward()
+        assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("num_items", [0, torch.tensor(0)])
+def test_an_update_without_items_has_no_gradient(num_items):
+    model = tiny_model()
+    batch = tiny_batch(model.config)
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    for skips in (False, True):
+        model.zero_grad()
+        loss = model(**batch, skip_logits=skips, num_items_in_batch=num_items).loss
+        loss.backward()
+        assert loss == 0
+        assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
+
+
 def test_embeddings_are_shared_and_the_head_is_tied():
     model = tiny_model()
     shared = model.model.shared.weight

@@ -155,6 +155,7 @@ class PretrainingTrainingArguments(RecipeTrainingArguments):
     """Held-out text is scored by its likelihood; nothing is generated."""
 
     task_metric: ClassVar[str] = "masked_loss"
+    task_metrics: ClassVar[tuple[str, ...]] = ("masked_loss", "perplexity", "accuracy")
 
     predict_with_generate: bool = field(default=False, metadata={"help": "Has to stay false."})
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Has to stay false."})
@@ -164,6 +165,11 @@ class PretrainingTrainingArguments(RecipeTrainingArguments):
         for name in ("predict_with_generate", "remove_unused_columns"):
             if getattr(self, name):
                 raise ValueError(f"`{name}` must be false in pre-training, which needs whole rows and likelihoods.")
+
+    def is_metric(self, name: str) -> bool:
+        """As the parent's; each corpus has its own, such as `eval_novels_masked_loss`."""
+        own = name.startswith("eval_") and name.endswith(tuple(f"_{metric}" for metric in self.task_metrics))
+        return own or super().is_metric(name)
 
 
 ARGUMENTS = (
@@ -222,7 +228,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     prepare_generation(run, model, tokenizer, tokenized)
 
     # Train.
-    run.record()
     validation_rows = held_out.get("eval")
     trainer = RecipeTrainer(
         model=model,
@@ -235,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         preprocess_logits_for_metrics=token_losses,
         callbacks=[epoch_noise],
     )
+    run.record(trainer)
     metrics: dict[str, float] = {}
     if task.score_before:
         for prefix, scored in held_out.items():

@@ -25,8 +25,10 @@ from transformers.utils import logging
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.data import require_columns
 from hf_attn.data.question_answering import (
+    QUESTION_COLUMNS,
     answer_preprocessor,
     check_ids,
+    has_answers,
     overlap_sentence,
     question_texts,
     span_preprocessor,
@@ -87,7 +89,7 @@ MODES = {
         "early_stopping",
         "generation_num_beams",
         "generation_max_length",
-        "generation_config",
+        "no_repeat_ngram_size",
     ),
 }
 
@@ -142,6 +144,10 @@ class QuestionTrainingArguments(RecipeTrainingArguments):
     """F1 is what early stopping compares."""
 
     task_metric: ClassVar[str] = "f1"
+    task_metrics: ClassVar[tuple[str, ...]] = (
+        *("exact_match", "f1", "rougeL"),
+        *("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1"),
+    )
 
 
 ARGUMENTS = (
@@ -178,6 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             require_columns(split, name, ["answers"])
         if name != "train":
             check_ids(split, name)
+    if "test" in splits and not has_answers(splits["test"], "test"):
+        splits["test"] = splits["test"].select_columns(list(QUESTION_COLUMNS))
     tokenizer = load_tokenizer(run.model_args, training_texts(splits, is_extractive))
     auto_class = AutoModelForQuestionAnswering if is_extractive else AutoModelForSeq2SeqLM
     model = load_model(run.model_args, run.adapter_args, run.training_args, tokenizer, auto_class)
@@ -260,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             languages=[task.language],
             score_names=SCORES,
             score_notes=SCORE_NOTES,
-            example=example["question"],
+            example=task.source_prefix + example["question"],
             usage=partial(question_usage_lines, context=context, is_extractive=is_extractive),
         )
         print(told)

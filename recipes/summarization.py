@@ -96,6 +96,7 @@ class SummarizationTrainingArguments(RecipeTrainingArguments):
     """ROUGE-L is what early stopping compares."""
 
     task_metric: ClassVar[str] = "rougeL"
+    task_metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 ARGUMENTS = (
@@ -105,7 +106,7 @@ ARGUMENTS = (
     SummarizationArguments,
     SummarizationTrainingArguments,
 )
-SCORES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+SCORES = SummarizationTrainingArguments.task_metrics
 SCORE_NOTES = (
     "ROUGE is the F-score of rouge-score with stemming, of a row against its best reference; `lead_1` and `lead_3` "
     "take the first one or three sentences (of a dialogue: turns) of the source as its summary."

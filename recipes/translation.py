@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             languages=[task.source_lang, task.target_lang],
             score_names=SCORES,
             score_notes=SCORE_NOTES,
-            example=sources[0] if predictions else "Hello.",
+            example=task.source_prefix + (sources[0] if predictions else "Hello."),
         )
         print(told)
     stages.trainer.accelerator.end_training()

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..sentences import split_sentences
 from .readers import require_columns
-from .texts import check_texts, quoted
+from .texts import check_texts, in_all_or_none, quoted
 
 
 QUESTION_COLUMNS = ("id", "context", "question")
@@ -62,6 +62,20 @@ def check_ids(split: Dataset, name: str) -> None:
             raise ValueError(f"`id` must be unique in `{name}`, got {row_id!r} in rows {first} and {row}")
 
 
+def has_answers(split: Dataset, name: str) -> bool:
+    """Whether the rows of a split have answers: all of them, or none, as the log then says.
+
+    Args:
+        split: Rows before tokenization.
+        name: What to call the split in the messages, such as `test`.
+
+    Raises:
+        ValueError: Only some rows have them; the message has the number of the first without, from 0. A question
+            without an answer has empty lists.
+    """
+    return in_all_or_none("answers", list(split["answers"]) if "answers" in split.column_names else [], name)
+
+
 def question_texts(split: Dataset | IterableDataset, with_answers: bool) -> Iterator[str]:
     """Every question, context and, if wanted, answer of a training split, a context once, for a tokenizer.
 
@@ -92,8 +106,8 @@ def span_preprocessor(
     overlap. The columns it makes, a list of int each but for `row`:
 
     - what the model reads: `input_ids`, `attention_mask` and others of the tokenizer, not padded;
-    - `labels`: first and last token of the first answer; both 0, the first token, where the window does not hold all
-      of it. Answers in the other columns of a row are for scoring;
+    - `labels`, where there is a column `answers`: first and last token of the first answer; both 0, the first token,
+      where the window does not hold all of it. Answers in the other columns of a row are for scoring;
     - `row`: number of the row that the window is cut from;
     - `char_starts`, `char_ends`: characters of the context that each token stands for; -1 outside the context.
 
@@ -114,7 +128,7 @@ def span_preprocessor(
 
     def preprocess(batch: Mapping[str, Sequence[Any]], indices: Sequence[int] | None = None) -> dict[str, list]:
         rows = _Rows(batch, indices)
-        answers = [_first_span(rows, position) for position in range(len(rows.contexts))]
+        answers = [_first_span(rows, position) for position in range(len(rows.contexts))] if rows.have_answers else []
         _check_room(tokenizer, rows, "max_seq_length", max_seq_length, doc_stride)
         encoded = tokenizer(
             rows.questions,
@@ -131,11 +145,11 @@ def span_preprocessor(
         is_context = np.array([sequence_id == 1 for sequence_id in sequence_ids])
         offsets = np.array(list(chain.from_iterable(encoded["offset_mapping"])))
         offsets = np.where(is_context[:, None], offsets, -1)
-        labels = _place_answers(offsets, lengths, np.array(answers)[source_rows])
+        labels = _place_answers(offsets, lengths, np.array(answers)[source_rows]).tolist() if answers else None
         bounds = np.cumsum(lengths)[:-1]
         return {
             **{name: encoded[name] for name in tokenizer.model_input_names if name in encoded},
-            "labels": labels.tolist(),
+            **({} if labels is None else {"labels": labels}),
             "row": [rows.number(position) for position in source_rows],
             "char_starts": [part.tolist() for part in np.split(offsets[:, 0], bounds)],
             "char_ends": [part.tolist() for part in np.split(offsets[:, 1], bounds)],
@@ -154,9 +168,9 @@ def answer_preprocessor(
     context as the source and the first answer as the target.
 
     The source is the pair of question and context as the tokenizer writes one; of a source that is too long the
-    context is cut. The function returns `input_ids`, `attention_mask` and `labels`, lists of int a row, neither padded
-    nor shifted, and `source_length`, the tokens of the source before it was cut. Without an answer the target is
-    empty.
+    context is cut. The function returns `input_ids`, `attention_mask` and, where there is a column `answers`,
+    `labels`, lists of int a row, neither padded nor shifted, and `source_length`, the tokens of the source before it
+    was cut. Where a row has no answer the target is empty.
 
     Args:
         tokenizer: Encodes pairs, and answers by `text_target=`.
@@ -170,20 +184,24 @@ def answer_preprocessor(
 
     def preprocess(batch: Mapping[str, Sequence[Any]], indices: Sequence[int] | None = None) -> dict[str, list]:
         rows = _Rows(batch, indices, source_prefix)
-        targets = [texts[0] if texts else "" for texts in map(rows.answer_texts, range(len(rows.contexts)))]
         whole = tokenizer(rows.questions, rows.contexts, verbose=False)
         encoded = whole
         source_lengths = [len(token_ids) for token_ids in whole["input_ids"]]
         if max_source_length is not None and max(source_lengths) > max_source_length:
             _check_room(tokenizer, rows, "max_source_length", max_source_length)
             encoded = tokenizer(rows.questions, rows.contexts, truncation="only_second", max_length=max_source_length)
-        labels = tokenizer(text_target=targets, truncation=max_target_length is not None, max_length=max_target_length)
-        return {
+        columns = {
             "input_ids": encoded["input_ids"],
             "attention_mask": encoded["attention_mask"],
-            "labels": labels["input_ids"],
             "source_length": source_lengths,
         }
+        if rows.have_answers:
+            targets = [texts[0] if texts else "" for texts in map(rows.answer_texts, range(len(rows.contexts)))]
+            is_cut = max_target_length is not None
+            columns["labels"] = tokenizer(text_target=targets, truncation=is_cut, max_length=max_target_length)[
+                "input_ids"
+            ]
+        return columns
 
     return preprocess
 
@@ -299,6 +317,7 @@ class _Rows:
         self._indices = indices
         self._ids = batch["id"]
         self._answers = batch.get("answers")
+        self.have_answers = self._answers is not None
         for column in ("context", "question"):
             check_texts(column, batch[column], self.place)
         self.contexts = list(batch["context"])

@@ -167,13 +167,24 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
     """
     `Seq2SeqTrainingArguments` with what the recipes add, and with the settings that are fast as defaults.
 
-    Without `do_train`, `do_eval` and `do_predict` a recipe does all three, as far as there is data.
+    Without `do_train`, `do_eval` and `do_predict` a recipe does all three, as far as there is data; it leaves out
+    those that are false, and where one is true those that are not given.
 
     Attributes:
         task_metric: What `early_stopping_patience` compares without `metric_for_best_model`; a task has a subclass.
+        task_metrics: What the evaluations of the task measure, beside the loss.
     """
 
     task_metric: ClassVar[str] = "bleu"
+    task_metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "formality_share")
+
+    do_train: bool | None = field(default=None, metadata={"help": "Train."})  # type: ignore[assignment]
+    do_eval: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Score the validation set at the end."}
+    )
+    do_predict: bool | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Predict the test set, and score it."}
+    )
 
     bf16: bool | None = field(  # type: ignore[assignment]
         default=None,
@@ -206,6 +217,13 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             "checkpoint's, for fresh weights False: go on while a better output is likely."
         },
     )
+    no_repeat_ngram_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "No run of so many tokens comes twice in an output, at the end and during training; 0: any may. "
+            "Default: the checkpoint's, 0 for fresh weights."
+        },
+    )
     average_checkpoints: int = field(
         default=0, metadata={"help": "Average the weights of so many last checkpoints at the end; 0: the last ones."}
     )
@@ -222,8 +240,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
     )
 
     def __post_init__(self):
-        if not (self.do_train or self.do_eval or self.do_predict):
-            self.do_train = self.do_eval = self.do_predict = True
+        self._choose_stages()
         if self.bf16 is None:
             self.bf16 = choose_bf16(self.fp16, self.use_cpu)
         # Without it accelerate takes several processes that find no GPU for as many runs of their own.
@@ -231,7 +248,10 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             self.use_cpu = True
         if self.early_stopping_patience is not None:
             self._prepare_early_stopping(self.early_stopping_patience)
+        do_eval = self.do_eval
         super().__post_init__()
+        # The parent evaluates at the end wherever `eval_strategy` is set, with a training or without.
+        self.do_eval = do_eval or (self.do_train and self.do_eval)
         if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
             raise ValueError(f"`tokens_per_batch` must be at least 1, got {self.tokens_per_batch}.")
         if self.num_beams < 1:
@@ -241,12 +261,26 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
                 raise ValueError(
                     f"`{name}` is about beams and needs `num_beams` above 1, got {getattr(self, name)} with 1."
                 )
+        if self.no_repeat_ngram_size is not None and self.no_repeat_ngram_size < 0:
+            raise ValueError(f"`no_repeat_ngram_size` must be 0 or more, got {self.no_repeat_ngram_size}.")
         if self.nonfinite_loss not in ("stop", "skip"):
             raise ValueError(f"`nonfinite_loss` must be 'stop' or 'skip', got {self.nonfinite_loss!r}.")
         if self.generation_num_beams is None:
             self.generation_num_beams = self.num_beams
         self._check_scoring()
         self._check_averaging()
+
+    def _choose_stages(self) -> None:
+        chosen = {name: getattr(self, name) for name in ("do_train", "do_eval", "do_predict")}
+        if all(value is False for value in chosen.values()):
+            raise ValueError("One of `do_train`, `do_eval` and `do_predict` must be true or left out, all are false.")
+        rest = not any(chosen.values())
+        for name, value in chosen.items():
+            setattr(self, name, rest if value is None else value)
+        if not self.do_train:
+            # These are about a training, and a file with them may be used to score what it left.
+            self.eval_strategy, self.load_best_model_at_end, self.early_stopping_patience = "no", False, None
+            self.average_checkpoints = 0
 
     def _prepare_early_stopping(self, patience: int) -> None:
         if patience < 1:
@@ -270,11 +304,35 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         # A subclass whose default is false does not score text.
         if type(self).predict_with_generate and not self.predict_with_generate:
             raise ValueError("`predict_with_generate` must be true, since generated text is scored, got False.")
-        for name, needed in (("prediction_loss_only", False), ("eval_do_concat_batches", True)):
+        for name, needed in (
+            ("prediction_loss_only", False),
+            ("eval_do_concat_batches", True),
+            ("batch_eval_metrics", False),
+        ):
             if getattr(self, name) != needed:
                 raise ValueError(
                     f"`{name}` must be {str(needed).lower()}, since predictions are scored, got {getattr(self, name)}."
                 )
+        if self.generation_config is not None:
+            raise ValueError(
+                "`generation_config` must be left out: a recipe sets it by its own flags and by the training data, on "
+                f"top of what the checkpoint has, got {self.generation_config!r}. Use `num_beams`, `length_penalty`, "
+                "`early_stopping`, `no_repeat_ngram_size` and `generation_max_length`."
+            )
+        if self.generation_max_length is not None and self.generation_max_length < 2:
+            raise ValueError(
+                "`generation_max_length` must be at least 2 (the token that starts and one more), got "
+                f"{self.generation_max_length}."
+            )
+        if self.metric_for_best_model is not None and not self.is_metric(self.metric_for_best_model):
+            raise ValueError(
+                f"`metric_for_best_model` must be one of {', '.join(self.task_metrics)} and loss, got "
+                f"{self.metric_for_best_model!r}."
+            )
+
+    def is_metric(self, name: str) -> bool:
+        """Whether evaluations during training measure what `metric_for_best_model` names, with `eval_` or without."""
+        return name.removeprefix("eval_") in ("loss", *self.task_metrics)
 
     def _check_averaging(self) -> None:
         if self.average_checkpoints < 0:

@@ -1,20 +1,53 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Averages the weights of the last checkpoints of a run."""
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import PreTrainedModel
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy
 from transformers.utils import logging
 
 from ..spread_weights import whole_weights
 
 
 logger = logging.get_logger(__name__)
+
+_MORE_CHECKPOINTS = "save more often (`save_strategy`, `save_steps`), or train longer"
+
+
+class EnoughCheckpointsCallback(TrainerCallback):
+    """
+    Refuses a training that will save fewer checkpoints than are to be averaged, before its first step.
+
+    Args:
+        count: How many are to be averaged.
+
+    Raises:
+        ValueError: (when training begins) there will be fewer.
+    """
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Counts the saves of the schedule; those of `save_strategy` best are not known before."""
+        planned = self.count
+        if args.save_strategy == SaveStrategy.EPOCH:
+            planned = state.num_train_epochs
+        elif args.save_strategy == SaveStrategy.STEPS:
+            planned = math.ceil(state.max_steps / state.save_steps)
+        if planned < self.count:
+            raise ValueError(
+                f"`average_checkpoints`={self.count} needs as many checkpoints, the training will save {planned}: "
+                f"{_MORE_CHECKPOINTS}."
+            )
 
 
 def average_checkpoints(output_dir: str | Path, count: int) -> dict[str, torch.Tensor]:
@@ -37,7 +70,7 @@ def average_checkpoints(output_dir: str | Path, count: int) -> dict[str, torch.T
     if len(checkpoints) < count:
         raise ValueError(
             f"`average_checkpoints`={count} needs as many checkpoints, {str(output_dir)!r} has {len(checkpoints)}: "
-            "save more often (`save_strategy`, `save_steps`), or train longer."
+            f"{_MORE_CHECKPOINTS}."
         )
     chosen = checkpoints[-count:]
     sums: dict[str, torch.Tensor] = {}

@@ -114,6 +114,20 @@ def _size(path: Path) -> int | None:
         return None
 
 
+def check_whole(checkpoint: str | Path) -> None:
+    """
+    Check a checkpoint that was asked for by name.
+
+    Raises:
+        ValueError: It is not whole, or there is none.
+    """
+    fault = fault_of(checkpoint)
+    if fault is not None:
+        raise ValueError(
+            f"`resume_from_checkpoint` {str(checkpoint)!r} is not a whole checkpoint: {fault}. Choose another one."
+        )
+
+
 def last_checkpoint(output_dir: str | Path) -> str | None:
     """
     The last checkpoint of a run that is whole; each one after it that is not gets a line in the log.

@@ -408,8 +408,9 @@ def set_generation(
     target_length: int | None,
     num_beams: int,
     forced_bos_token_id: int | None = None,
-    length_penalty: float | None = None,
-    early_stopping: bool | None = None,
+    max_length: int | None = None,
+    max_target_length: int | None = None,
+    **search: float | bool | None,
 ) -> None:
     """
     Make the model's generation config fit the task; it is saved with the model.
@@ -423,24 +424,29 @@ def set_generation(
         num_beams: Beams of `generate` without arguments.
         forced_bos_token_id: The token that an output starts with, such as that of a language; `None` leaves the
             checkpoint's.
-        length_penalty, early_stopping: Those of beams; `None` leaves the checkpoint's.
+        max_length: Tokens of the longest output, the one that starts it included, in place of what `target_length`
+            gives.
+        max_target_length: How many may be generated without training where the checkpoint has no limit.
+        **search: Further fields, such as `length_penalty` and `no_repeat_ngram_size`; `None` leaves the checkpoint's.
     """
     config = model.generation_config
-    if target_length is not None:
+    limit = None
+    if max_length is not None:
+        limit = max_length - 1
+    elif target_length is not None:
+        limit = math.ceil(1.5 * target_length)
+    elif config.max_new_tokens is None and config.max_length is None:
+        limit = max_target_length
+    if limit is not None:
         positions = target_positions(model)
-        config.max_new_tokens = math.ceil(1.5 * target_length)
-        if positions is not None:
-            config.max_new_tokens = min(config.max_new_tokens, positions - 1)
+        config.max_new_tokens = limit if positions is None else min(limit, positions - 1)
         config.max_length = None
-        for name in ("min_length", "min_new_tokens"):
-            if getattr(config, name):
-                logger.info(f"`{name}`={getattr(config, name)} of the checkpoint is dropped: targets may be shorter.")
-                setattr(config, name, None)
+    for name in ("min_length", "min_new_tokens") if target_length is not None else ():
+        if getattr(config, name):
+            logger.info(f"`{name}`={getattr(config, name)} of the checkpoint is dropped: targets may be shorter.")
+            setattr(config, name, None)
     config.num_beams = num_beams
-    if length_penalty is not None:
-        config.length_penalty = length_penalty
-    if early_stopping is not None:
-        config.early_stopping = early_stopping
+    config.update(**{name: value for name, value in search.items() if value is not None})
     config.use_cache = True
     config.pad_token_id = tokenizer.pad_token_id
     config.eos_token_id = tokenizer.eos_token_id

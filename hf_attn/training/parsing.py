@@ -13,6 +13,7 @@ from typing import Any, NoReturn, cast
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -45,7 +46,16 @@ def read_yaml(text: str) -> Any:
 
 
 class _Parser(HfArgumentParser):
-    """`HfArgumentParser` that raises what it refuses, instead of printing every flag there is."""
+    """
+    `HfArgumentParser` that raises what it refuses, instead of printing every flag there is, and whose switches mean
+    true by their name alone, those too whose default is None.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        for action in self._actions:
+            if action.type is string_to_bool and action.nargs is None:
+                action.nargs, action.const = "?", True
 
     def error(self, message: str) -> NoReturn:
         named = re.sub(r"^argument --(\w+)\S*: ", r"`\1`: ", message)

@@ -28,8 +28,8 @@ from ..data import BatchEpochCallback
 from .checkpoints import (
     LOSSES_FILE,
     STAGING_FOLDER,
+    check_whole,
     clear_incomplete,
-    fault_of,
     last_checkpoint,
     publish_checkpoint,
     read_json,
@@ -96,12 +96,7 @@ class ResumingTrainer(Seq2SeqTrainer):
             SystemExit: SIGTERM came; a checkpoint is saved.
         """
         if isinstance(resume_from_checkpoint, str):
-            fault = fault_of(resume_from_checkpoint)
-            if fault is not None:
-                raise ValueError(
-                    f"`resume_from_checkpoint` {resume_from_checkpoint!r} is not a whole checkpoint: {fault}. Choose "
-                    "another one."
-                )
+            check_whole(resume_from_checkpoint)
         if self.args.should_save:
             clear_incomplete(str(self.args.output_dir))
         self.accelerator.wait_for_everyone()

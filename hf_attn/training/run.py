@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any, cast
 
 from peft import PeftModel
-from transformers import set_seed
+from transformers import Trainer, TrainerCallback, set_seed
+from transformers.utils import logging
 
 from ..adapters import finish_adapter
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
+from .checkpoints import check_whole
 from .loading import check_base
 from .model_card import shown_path, write_model_card
 from .parsing import parse_arguments
 from .reporting import log_to_terminal, usage_lines, write_curves, write_results
 from .run_directory import record_run, resume_or_refuse
 from .trainer import RecipeTrainer
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,29 @@ class Run:
         names = (arguments.dataset_name, arguments.train_file, arguments.validation_file, arguments.test_file)
         return next((name for name in names if name is not None), None)
 
-    def record(self) -> None:
-        """Write the arguments into the output directory, which is this run's from now on; the main process does."""
+    def record(self, trainer: Trainer) -> None:
+        """
+        Write the arguments into the output directory, which is this run's from then on: when the trainer begins to
+        train, all being checked that can be before, or at once where there is nothing to train on.
+        """
+        if trainer.train_dataset is None:
+            self._record()
+        else:
+            trainer.add_callback(_RecordingCallback(self._record))
+
+    def _record(self) -> None:
         if self.training_args.process_index == 0:
             record_run(str(self.training_args.output_dir), self.values)
+
+
+class _RecordingCallback(TrainerCallback):
+    """Calls a function when the training begins."""
+
+    def __init__(self, record: Callable[[], None]):
+        self._record = record
+
+    def on_train_begin(self, *arguments: Any, **keywords: Any) -> None:
+        self._record()
 
 
 def start_run(
@@ -72,7 +96,8 @@ def start_run(
         description: First line of `--help`.
 
     Raises:
-        ValueError: As `parse_arguments`, `check_base` and `resume_or_refuse` do; or `lora` goes without a training.
+        ValueError: As `parse_arguments`, `check_base` and `resume_or_refuse` do; or `lora` or `push_to_hub` goes
+            without a training; or arguments do not go together; or `resume_from_checkpoint` is not whole.
         FileNotFoundError: The config does not exist.
     """
     log_to_terminal()
@@ -80,21 +105,52 @@ def start_run(
         dataclass_types, arguments, default_config, description
     )
     check_base(model_args, adapter_args)
-    if adapter_args.lora:
-        _check_training(data_args, training_args)
+    _check_training(adapter_args, data_args, training_args)
+    _check_precision(adapter_args, task_args, training_args)
     checkpoint = resume_or_refuse(training_args.output_dir, values)
+    if training_args.resume_from_checkpoint is not None:
+        checkpoint = training_args.resume_from_checkpoint
+        check_whole(checkpoint)
+    if checkpoint is not None and training_args.save_only_model:
+        logger.warning(
+            f"{checkpoint} was saved with `save_only_model`: optimizer and learning rate start anew, and the result "
+            "is not that of an unbroken run."
+        )
     set_seed(training_args.seed)
     return Run(model_args, adapter_args, data_args, task_args, training_args, values, checkpoint)
 
 
-def _check_training(data_args: DataArguments, training_args: RecipeTrainingArguments) -> None:
+def _check_training(
+    adapter_args: AdapterArguments, data_args: DataArguments, training_args: RecipeTrainingArguments
+) -> None:
     train = data_args.train_file or data_args.dataset_name
-    if not (training_args.do_train and train):
+    if training_args.do_train and train:
+        if data_args.streaming and training_args.max_steps <= 0:
+            raise ValueError(
+                "`streaming` needs `max_steps`, since the rows are not counted, got `max_steps`="
+                f"{training_args.max_steps}."
+            )
+        return
+    instead = f"got `do_train`={training_args.do_train} and training data {train!r}"
+    if adapter_args.lora:
         raise ValueError(
-            f"`lora` trains an adapter, got `do_train`={training_args.do_train} and training data {train!r}. One that "
-            "is trained already is evaluated by `hf-attn generate BASE --adapter DIR` or a pipeline, or by its folder "
-            "`merged` as `model_name_or_path`, without `lora`."
+            f"`lora` trains an adapter, {instead}. One that is trained already is evaluated by `hf-attn generate BASE "
+            "--adapter DIR` or a pipeline, or by its folder `merged` as `model_name_or_path`, without `lora`."
         )
+    if training_args.push_to_hub:
+        raise ValueError(
+            f"`push_to_hub` pushes what a training leaves, {instead}. Upload other results by `hf upload`."
+        )
+
+
+def _check_precision(adapter_args: AdapterArguments, task_args: Any, training_args: RecipeTrainingArguments) -> None:
+    """An evaluation in half precision rounds the weights for good."""
+    for name in ("bf16_full_eval", "fp16_full_eval"):
+        for other, value in (("score_before", task_args.score_before), ("merge_adapter", adapter_args.merge_adapter)):
+            if getattr(training_args, name) and value:
+                raise ValueError(
+                    f"`{name}` rounds the weights, which `{other}` needs whole afterwards, got both. Drop one of them."
+                )
 
 
 def finish_run(
@@ -111,7 +167,7 @@ def finish_run(
 ) -> str:
     """
     Write what every run leaves beside its checkpoint: results, curves, model card, and what an adapter needs; then
-    push it where `push_to_hub` says so.
+    push it where `push_to_hub` says so. A run that trains nothing leaves results.
 
     For the main process, and last: with `merge_adapter` the model is taken apart.
 
@@ -133,9 +189,13 @@ def finish_run(
         RuntimeError: The push failed; all that is written stays, and the message says how to push it again.
     """
     output_dir, base_model, hub_name = str(run.training_args.output_dir), run.base_model, trainer.repository
-    lines = usage(hub_name or output_dir, base_model, example)
     trainer.log_metrics("all", metrics)
     write_results(output_dir, metrics)
+    if trainer.train_dataset is None:
+        scored = run.model_args.model_name_or_path
+        told = f"\nThe results are in {output_dir}."
+        return told if scored is None else f"{told} To load what made them:\n\n{usage(scored, None, example)}"
+    lines = usage(hub_name or output_dir, base_model, example)
     write_curves(output_dir, trainer.state.log_history)
     write_model_card(
         output_dir,

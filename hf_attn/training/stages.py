@@ -72,7 +72,8 @@ def prepare_generation(
 ) -> None:
     """
     Set the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit; and
-    keep what stands before each source as the `prefix` of the model's config, which pipelines put before a text.
+    keep what stands before each source in training as the `prefix` of the model's config, which pipelines put before a
+    text.
 
     Raises:
         ValueError: A row has more tokens than the model has positions.
@@ -86,11 +87,15 @@ def prepare_generation(
         target_length,
         arguments.num_beams,
         forced_bos_token_id,
+        max_length=arguments.generation_max_length,
+        max_target_length=run.data_args.max_target_length,
         length_penalty=arguments.length_penalty,
         early_stopping=arguments.early_stopping,
+        no_repeat_ngram_size=arguments.no_repeat_ngram_size,
     )
-    if source_prefix:
-        unwrap_peft_model(model).config.prefix = source_prefix
+    config = unwrap_peft_model(model).config
+    if "train" in tokenized and (source_prefix or getattr(config, "prefix", None)):
+        config.prefix = source_prefix or None
 
 
 def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:
@@ -114,7 +119,8 @@ class Stages:
     """
     Trains a model, and scores the texts that it makes of the validation and the test split.
 
-    A stage for which there is no split does nothing. To make it is to begin the run: until then nothing is written.
+    A stage for which there is no split does nothing. Nothing is written before the training begins or, where there is
+    none, this is made.
 
     Args:
         run: The run.
@@ -168,7 +174,7 @@ class Stages:
                 **trainer_options,
             }
         )
-        run.record()
+        run.record(self.trainer)
         self._test = rows.get("test")
         self._score = score
         self._statistics = statistics

@@ -16,7 +16,7 @@ from transformers.utils import logging
 from ..data import BatchEpochCallback, LengthBucketBatchSampler, source_target_lengths
 from ..spread_weights import whole_weights
 from .arguments import RecipeTrainingArguments
-from .averaging import average_checkpoints, load_weights
+from .averaging import EnoughCheckpointsCallback, average_checkpoints, load_weights
 from .evaluation import OrderedEvaluationTrainer, SortedRows
 from .finite import FiniteTrainer
 from .hardware import TrimHeapCallback, keep_freed_memory
@@ -47,6 +47,8 @@ class RecipeTrainer(ResumingTrainer, FiniteTrainer, HubTrainer, OrderedEvaluatio
         super().__init__(*arguments, **keywords)
         if self.args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(self.args.early_stopping_patience))
+        if self.args.average_checkpoints:
+            self.add_callback(EnoughCheckpointsCallback(self.args.average_checkpoints))
         if self.args.device.type == "cpu" and keep_freed_memory():
             self.add_callback(TrimHeapCallback())
         self._useful_tokens: torch.Tensor | int = 0

@@ -88,10 +88,10 @@ def test_white_space_around_an_answer_is_not_part_of_it():
     assert marked_text(window, COUNT) == " two"
 
 
-def test_unanswerable_and_unlabelled_rows_point_at_the_first_token():
+def test_unanswerable_rows_point_at_the_first_token_and_unlabelled_ones_nowhere():
     assert windows_of([row(COUNT, None)])["labels"] == [[0, 0]]
     unlabelled = {name: value for name, value in row(COUNT, None).items() if name != "answers"}
-    assert windows_of([unlabelled])["labels"] == [[0, 0]]
+    assert "labels" not in windows_of([unlabelled]).column_names
 
 
 def logits_for(windows: Dataset, *spans: tuple[int, int, int, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -190,6 +190,8 @@ def test_generative_rows():
     # Answers need not stand in the context, nor anywhere.
     batch["answers"][0] = {"text": ["nine"]}
     assert len(answer_preprocessor(WORDS)(batch)["labels"]) == 2
+    del batch["answers"]
+    assert "labels" not in answer_preprocessor(WORDS)(batch)
 
 
 def test_overlap_sentence():

@@ -32,7 +32,7 @@ from hf_attn.data import (
     translation_preprocessor,
 )
 from hf_attn.data.pretraining import build_noise, documents, largest_block
-from hf_attn.data.question_answering import answer_preprocessor, check_ids, span_preprocessor
+from hf_attn.data.question_answering import answer_preprocessor, check_ids, has_answers, span_preprocessor
 from hf_attn.data.readers import iterate_texts
 from hf_attn.data.summarization import (
     check_documents,
@@ -246,6 +246,12 @@ for what, flags in {
     "no budget": [*DESCRIBED, "--tokens_per_batch=0"],
     "no beams": [*DESCRIBED, "--num_beams=0"],
     "a length penalty without beams": [*DESCRIBED, "--num_beams=1", "--length_penalty=1.2"],
+    "no stage": [*DESCRIBED, "--do_train=false", "--do_eval=false", "--do_predict=false"],
+    "a negative length of what must not repeat": [*DESCRIBED, "--no_repeat_ngram_size=-1"],
+    "no room for an output": [*DESCRIBED, "--generation_max_length=1"],
+    "a generation config": [*DESCRIBED, "--generation_config=generation.json"],
+    "a metric that is not measured": [*DESCRIBED, "--metric_for_best_model=f1"],
+    "metrics by the batch": [*DESCRIBED, "--batch_eval_metrics"],
     "early stopping without evaluations": [*DESCRIBED, "--early_stopping_patience=2"],
     "averaging and the best checkpoint": [
         *DESCRIBED,
@@ -399,6 +405,9 @@ cases(
     answers_in_another_form=lambda bench: mark(bench, answers=["dog"]),
     an_offset_that_is_no_number=lambda bench: mark(bench, answers={"text": ["dog"], "answer_start": ["8"]}),
     an_empty_answer=lambda bench: mark(bench, answers={"text": [""], "answer_start": [0]}),
+    answers_in_some_rows=lambda bench: has_answers(
+        Dataset.from_list([{"answers": {"text": ["dog"], "answer_start": [8]}}, {"answers": None}]), "test"
+    ),
     a_question_that_fills_the_window=lambda bench: mark(bench, max_seq_length=12),
     a_question_that_fills_the_source=lambda bench: answer_preprocessor(bench.tokenizer, 6)(
         {name: [value] for name, value in QUESTION.items()}, [7]

@@ -3,7 +3,9 @@
 
 import importlib
 import json
+import logging
 from functools import partial
+from pathlib import Path
 
 import pytest
 from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, BartConfig
@@ -128,15 +130,25 @@ def test_abstaining_where_there_is_no_answer_counts_as_right(monkeypatch):
     assert scores == [100, 0, 100, 100, 0, 100]
 
 
-@pytest.mark.slow
-def test_a_test_split_without_answers_is_answered_only(tmp_path, corpus):
-    without = [{name: value for name, value in row.items() if name != "answers"} for row in rows(5)]
+@pytest.mark.parametrize("mode", [SPANS, WRITTEN], ids=["extractive", "generative"])
+def test_a_test_split_without_answers_is_answered_only(tmp_path, corpus, monkeypatch, capsys, caplog, mode):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    recipe = importlib.import_module("question_answering")
     base, run = tmp_path / "base", tmp_path / "run"
-    succeeded(launch(*FRESH, f"--output_dir={base}", *corpus, *SPANS, "--do_train"))
-    flags = write_corpus(tmp_path, test=without)
-    succeeded(launch(f"--model_name_or_path={base}", f"--output_dir={run}", *flags, *SPANS, "--do_predict"))
-    assert len(read_json(run / "predictions.json")) == 5
-    assert "predict_f1" not in read_json(run / "all_results.json")
+    recipe.main([*FRESH, f"--output_dir={base}", *corpus, *mode, "--do_train", "--max_steps=1"])
+    caplog.set_level(logging.WARNING, "hf_attn")
+    for place, answers in enumerate([{}, {"answers": None}]):
+        without = [{**{name: row[name] for name in ("id", "context", "question")}, **answers} for row in rows(5)]
+        flags = write_corpus(tmp_path, test=without)
+        output = f"{run}-{place}"
+        recipe.main([f"--model_name_or_path={base}", f"--output_dir={output}", *flags, *mode, "--do_predict"])
+        assert len(read_json(Path(output) / "predictions.json")) == 5
+        results = read_json(Path(output) / "all_results.json")
+        assert "predict_runtime" in results and not {"predict_f1", "predict_loss"} & results.keys()
+        assert not (Path(output) / "README.md").exists()
+    assert caplog.text.count("`test` has no `answers`: it is predicted without the scores") == 2
+    shown = capsys.readouterr().out
+    assert f"The results are in {run}-0. To load what made them:" in shown and f'from_pretrained("{base}")' in shown
 
 
 @pytest.mark.slow

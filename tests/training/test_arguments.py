@@ -68,6 +68,12 @@ def test_data_arguments(arguments, message):
         ({"predict_with_generate": False}, "`predict_with_generate` must be true, since generated text is scored"),
         ({"prediction_loss_only": True}, "`prediction_loss_only` must be false, since predictions are scored, got T"),
         ({"eval_do_concat_batches": False}, "`eval_do_concat_batches` must be true, since predictions are scored"),
+        ({"batch_eval_metrics": True}, "`batch_eval_metrics` must be false, since predictions are scored"),
+        ({"do_train": False, "do_eval": False, "do_predict": False}, "One of `do_train`, .* all are false"),
+        ({"no_repeat_ngram_size": -1}, "`no_repeat_ngram_size` must be 0 or more, got -1"),
+        ({"generation_config": "g.json"}, "`generation_config` must be left out: .* got 'g.json'. Use `num_beams`"),
+        ({"generation_max_length": 1}, "`generation_max_length` must be at least 2"),
+        ({"metric_for_best_model": "predict_bleu"}, "must be one of bleu, chrf, formality_share and loss, got 'pred"),
         ({"average_checkpoints": -1}, "`average_checkpoints` must be 0 or more, got -1"),
         ({"average_checkpoints": 3, "save_total_limit": 2}, "`save_total_limit` must be at least 3 .* got 2"),
         (
@@ -108,6 +114,40 @@ def test_training_arguments(tmp_path, arguments, message):
 def test_training_arguments_of_a_span_head(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         prepare_span_training(RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stages"),
+    [
+        ({}, (True, True, True)),
+        ({"do_train": False}, (False, True, True)),
+        ({"do_predict": False}, (True, True, False)),
+        ({"do_predict": True}, (False, False, True)),
+        ({"do_predict": True, "eval_strategy": "epoch"}, (False, False, True)),
+        # Evaluations during training need the rows.
+        ({"do_train": True, "eval_strategy": "epoch"}, (True, True, False)),
+    ],
+)
+def test_stages_are_those_that_are_asked_for(tmp_path, arguments, stages):
+    training = RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **arguments)
+    assert (training.do_train, training.do_eval, training.do_predict) == stages
+
+
+def test_a_file_for_a_training_serves_to_predict(tmp_path):
+    training = RecipeTrainingArguments(
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        do_predict=True,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        early_stopping_patience=2,
+    )
+    assert training.eval_strategy == "no" and not training.load_best_model_at_end
+
+
+@pytest.mark.parametrize("name", ["chrf", "eval_bleu", "loss"])
+def test_metrics_of_the_task(tmp_path, name):
+    RecipeTrainingArguments(output_dir=str(tmp_path), use_cpu=True, metric_for_best_model=name)
 
 
 def test_early_stopping_watches_bleu_and_keeps_the_best(tmp_path):

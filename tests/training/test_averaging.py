@@ -9,6 +9,7 @@ from transformers import MarianConfig, MarianMTModel
 
 from hf_attn.training import average_checkpoints
 from hf_attn.training.averaging import load_weights
+from tests.training.tiny_training import build_trainer
 
 
 def write_checkpoint(folder, step: int, value: float) -> None:
@@ -30,6 +31,18 @@ def test_too_few_checkpoints(tmp_path):
     write_checkpoint(tmp_path, 1, 1.0)
     with pytest.raises(ValueError, match=r"`average_checkpoints`=2 needs as many checkpoints, .* has 1"):
         average_checkpoints(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "planned"),
+    [({"save_strategy": "epoch"}, 3), ({"save_strategy": "steps", "save_steps": 8}, 2)],
+)
+def test_too_few_checkpoints_to_come(tmp_path, options, planned):
+    trainer = build_trainer(tmp_path, average_checkpoints=4, **options)
+    message = f"`average_checkpoints`=4 needs as many checkpoints, the training will save {planned}: save more often"
+    with pytest.raises(ValueError, match=message):
+        trainer.train_and_save()
+    assert not hasattr(trainer, "seen")
 
 
 def test_checkpoint_without_safetensors(tmp_path):

@@ -236,6 +236,22 @@ def test_generation_drops_the_least_length_of_a_checkpoint(checkpoint, tokenizer
     assert caplog.text.count("`min_new_tokens`=50 of the checkpoint is dropped") == 1
 
 
+def test_generation_without_training_is_not_cut_at_a_default(checkpoint, tokenizer, training):
+    model = load_model(ModelArguments(model_name_or_path=checkpoint), AdapterArguments(), training, tokenizer)
+    model.generation_config.update(max_length=None, max_new_tokens=None)
+    set_generation(model, tokenizer, None, num_beams=1, max_target_length=100)
+    assert model.generation_config.max_new_tokens == 100
+    set_generation(model, tokenizer, None, num_beams=1, max_target_length=50)
+    assert model.generation_config.max_new_tokens == 100
+
+
+def test_generation_takes_a_length_that_was_asked_for(checkpoint, tokenizer, training):
+    model = load_model(ModelArguments(model_name_or_path=checkpoint), AdapterArguments(), training, tokenizer)
+    set_generation(model, tokenizer, 9, num_beams=1, max_length=7, no_repeat_ngram_size=3)
+    config = model.generation_config
+    assert (config.max_new_tokens, config.max_length, config.no_repeat_ngram_size) == (6, None, 3)
+
+
 def test_generation_keeps_within_the_positions(tokenizer, training):
     overrides = f"{SMALL},position_embedding_type=learned,max_position_embeddings=24"
     arguments = ModelArguments(model_config="transformer_tiny", config_overrides=overrides)

@@ -18,6 +18,7 @@ from hf_attn.training import (
     start_run,
     tokenize_splits,
 )
+from tests.training.tiny_training import build_trainer
 from tests.utils import tiny_config, tiny_model
 
 
@@ -76,11 +77,23 @@ def test_splits_may_have_a_preprocessor_each_and_rows_no_labels(run):
         prepare_generation(run, model, None, {"test": tokenized["test"]})
 
 
-def test_nothing_is_written_before_the_stages_begin(run, tmp_path):
+def test_nothing_is_written_before_the_training_begins(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
-    run.record()
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
     assert run.base_model is None and run.data == "a.json"
+    trainer = build_trainer(tmp_path / "run", tokens_per_batch=1)
+    run.record(trainer)
+    with pytest.raises(ValueError, match="must hold the longest row, got 1"):
+        trainer.train()
+    assert list((tmp_path / "run").iterdir()) == []
+    trainer = build_trainer(tmp_path / "run", max_steps=1)
+    run.record(trainer)
+    trainer.train()
+    assert (tmp_path / "run" / "run.json").is_file()
+
+
+def test_a_run_without_training_begins_at_once(run, tmp_path):
+    run.record(SimpleNamespace(train_dataset=None))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
 def test_the_prefix_of_the_sources_is_kept_for_pipelines(run, tmp_path):
@@ -92,3 +105,7 @@ def test_the_prefix_of_the_sources_is_kept_for_pipelines(run, tmp_path):
     prepare_generation(run, model, tokenizer, rows, source_prefix="summarize: ")
     model.save_pretrained(tmp_path)
     assert HfAttnConfig.from_pretrained(tmp_path).prefix == "summarize: "
+    prepare_generation(run, model, tokenizer, {"test": rows["train"]})
+    assert model.config.prefix == "summarize: "
+    prepare_generation(run, model, tokenizer, rows)
+    assert model.config.prefix is None

@@ -92,9 +92,11 @@ def softmax(scores: torch.Tensor) -> torch.Tensor:
 
     On CPU short rows are padded to whole vectors: the kernel takes what is left of a row number by number.
     """
+    # First of all: a graph would be held to the lengths that are asked about.
+    if torch.compiler.is_compiling() or scores.device.type != "cpu":
+        return nn.functional.softmax(scores, dim=-1)
     surplus = -scores.shape[-1] % _VECTOR_NUMBERS
-    is_short = scores.shape[-1] < 2 * _VECTOR_NUMBERS
-    if scores.device.type != "cpu" or not (surplus and is_short) or torch.compiler.is_compiling():
+    if not surplus or scores.shape[-1] > 2 * _VECTOR_NUMBERS:
         return nn.functional.softmax(scores, dim=-1)
     padded = nn.functional.pad(scores, (0, surplus), value=-torch.inf)
     return nn.functional.softmax(padded, dim=-1)[..., :-surplus]

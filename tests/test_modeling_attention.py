@@ -233,6 +233,20 @@ def test_softmax_over_padded_rows_is_softmax(length, dtype):
     torch.testing.assert_close(scores.grad.double(), precise.grad, rtol=2 * tolerance, atol=2 * tolerance)
 
 
+def test_a_compiled_softmax_is_one_graph_for_all_lengths():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(softmax, backend=backend, dynamic=True, fullgraph=True)
+    for length in (5, 33, 40, 70):
+        scores = torch.randn(2, 3, length)
+        torch.testing.assert_close(compiled(scores), softmax(scores))
+    assert len(graphs) == 1
+
+
 def test_masks_under_autocast_are_in_the_dtype_of_the_scores():
     config = tiny_config()
     config._attn_implementation = "eager"

@@ -343,6 +343,22 @@ def test_refusals():
         tiny_model()(input_ids=input_ids, source_ids=input_ids, **batch)
 
 
+def test_copying_is_exported_for_all_lengths():
+    config = tiny_config(copy_attention=True, max_position_embeddings=100)
+    model = tiny_model(config)
+
+    def inputs(*lengths):
+        batch = tiny_batch(config, 3, *lengths, padding="right")
+        batch["decoder_input_ids"] = batch.pop("labels").clamp(min=1)
+        return {**batch, "use_cache": False}
+
+    source, target = ({1: torch.export.Dim(name, min=3, max=100)} for name in ("source", "target"))
+    shapes = {"input_ids": source, "attention_mask": source, "decoder_input_ids": target, "use_cache": None}
+    exported = torch.export.export(model, (), inputs(7, 6), dynamic_shapes=shapes).module()
+    for found in ((7, 6), (5, 4), (70, 35)):
+        assert_close(exported(**inputs(*found)).logits, model(**inputs(*found)).logits)
+
+
 def test_a_checkpoint_that_does_not_copy_learns_to(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     model, info = HfAttnForConditionalGeneration.from_pretrained(

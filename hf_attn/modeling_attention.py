@@ -425,6 +425,8 @@ class SlidingAttention(Attention):
             in_window = query_idx - key_idx < config.sliding_window
             if padding_mask is None:
                 return in_window | (key_idx < config.global_attention_tokens)
+            # A static cache has more keys than there are tokens yet.
+            key_idx = key_idx.clamp(max=padding_mask.shape[1] - 1)
             return in_window | (padding_mask.cumsum(-1)[batch_idx, key_idx] <= config.global_attention_tokens)
 
         return create_causal_mask(

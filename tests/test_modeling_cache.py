@@ -123,3 +123,17 @@ def test_a_plain_dynamic_cache_serves_generation_steps():
     first = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :3], past_key_values=past, use_cache=True)
     second = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, 3:], past_key_values=first.past_key_values)
     torch.testing.assert_close(torch.cat((first.logits, second.logits), dim=1), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_static_cache_serves_global_tokens_of_padded_decoder_inputs():
+    model = tiny_model(tiny_config(decoder_layer_types="sliding_attention", global_attention_tokens=2))
+    source = tiny_batch(model.config, batch_size=2, padding=None)["input_ids"]
+    prompt = {
+        "decoder_input_ids": torch.tensor([[2, 5, 6], [1, 2, 7]]),
+        "decoder_attention_mask": torch.tensor([[1, 1, 1], [0, 1, 1]]),
+    }
+    options = {"max_new_tokens": 9, "min_new_tokens": 9, "output_logits": True, "return_dict_in_generate": True}
+    expected = model.generate(source, **prompt, **options, use_cache=False)
+    found = model.generate(source, **prompt, **options, cache_implementation="static", disable_compile=True)
+    assert torch.equal(found.sequences, expected.sequences)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)

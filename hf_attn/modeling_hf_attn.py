@@ -272,12 +272,12 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         """What can be copied from the first of the three that has source ids; `None` without `copy_attention`."""
         if self.copy_head is None:
             return None
-        check_token_ids("source_ids", source_ids, self.config.vocab_size)
         if source_ids is None:
             source_ids = getattr(encoder_outputs, "source_ids", None)
         if source_ids is None:
             source_ids = input_ids
-        check_source_ids(source_ids, outputs.encoder_last_hidden_state.shape[:2], "`copy_attention` to copy")
+        source_shape = outputs.encoder_last_hidden_state.shape[:2]
+        check_source_ids(source_ids, source_shape, "`copy_attention` to copy", self.config.vocab_size)
         return self.copy_head(
             outputs.last_hidden_state,
             outputs.decoder_inputs_embeds,

@@ -96,12 +96,13 @@ def check_token_ids(name: str, token_ids: torch.Tensor | None, vocab_size: int, 
         )
 
 
-def check_source_ids(source_ids: torch.Tensor | None, shape: torch.Size, use: str) -> None:
+def check_source_ids(source_ids: torch.Tensor | None, shape: torch.Size, use: str, vocab_size: int) -> None:
     """
     Refuses tokens that are not one a source position.
 
     Raises:
-        ValueError: They are missing, or have another shape; the message says what they are for, `use`.
+        ValueError: They are missing, or have another shape, or are outside the vocabulary; the message says what they
+            are for, `use`.
     """
     if source_ids is None or source_ids.shape != shape:
         raise ValueError(
@@ -109,6 +110,7 @@ def check_source_ids(source_ids: torch.Tensor | None, shape: torch.Size, use: st
             f"{None if source_ids is None else tuple(source_ids.shape)}. Pass `input_ids`, the encoder's whole output "
             "as `encoder_outputs`, or `source_ids` beside `inputs_embeds`."
         )
+    check_token_ids("source_ids", source_ids, vocab_size)
 
 
 @auto_docstring
@@ -310,7 +312,9 @@ class HfAttnEncoder(HfAttnStack):
         inputs_embeds = self.token_embeddings(input_ids, inputs_embeds, "")
         source_ids = input_ids if source_ids is None else source_ids
         if self.match_embedding is not None:
-            check_source_ids(source_ids, inputs_embeds.shape[:2], "`match_embedding` to compare")
+            check_source_ids(
+                source_ids, inputs_embeds.shape[:2], "`match_embedding` to compare", self.config.vocab_size
+            )
             inputs_embeds = inputs_embeds + self.embed_scale * self.match_embedding(source_ids, attention_mask)
         kwargs.setdefault("output_attentions", self.config.output_attentions)
         masks = self.own_masks(inputs_embeds, attention_mask, None, bool(kwargs["output_attentions"]))

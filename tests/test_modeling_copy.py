@@ -337,6 +337,10 @@ def test_refusals():
         model(inputs_embeds=embeds, source_ids=input_ids[:, :5], **batch)
     with pytest.raises(ValueError, match=r"`source_ids` must hold ids in \[0, `vocab_size` = 40\), got 41"):
         model(inputs_embeds=embeds, source_ids=torch.full_like(input_ids, 41), **batch)
+    encoder_outputs = model.get_encoder()(input_ids, batch["attention_mask"])
+    encoder_outputs.source_ids = torch.full_like(input_ids, -1)
+    with pytest.raises(ValueError, match=r"`source_ids` must hold ids in \[0, `vocab_size` = 40\), got -1"):
+        model(encoder_outputs=encoder_outputs, **batch)
     with pytest.raises(
         ValueError, match="`source_ids` are what can be copied or compared, and `copy_attention` and `match_embedding`"
     ):

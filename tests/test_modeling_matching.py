@@ -141,3 +141,5 @@ def test_refusals():
         model(inputs_embeds=embeds, **batch)
     with pytest.raises(ValueError, match=message + r"\(3, 5\)"):
         model(inputs_embeds=embeds, source_ids=input_ids[:, :5], **batch)
+    with pytest.raises(ValueError, match=r"`source_ids` must hold ids in \[0, `vocab_size` = 40\), got 40"):
+        model(inputs_embeds=embeds, source_ids=input_ids.fill_(40), **batch)

@@ -175,6 +175,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
                 attention_mask=attention_mask,
                 inputs_embeds=inputs_embeds,
                 source_ids=source_ids,
+                return_dict=True,
                 **kwargs,
             )
         elif not isinstance(encoder_outputs, BaseModelOutput):
@@ -192,6 +193,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         return HfAttnModelOutput(
@@ -345,6 +347,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             source_ids=source_ids,
+            return_dict=True,
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state
@@ -431,6 +434,8 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
             Indices of decoder input tokens, as many as of the source; by default `input_ids` shifted by one place.
         decoder_attention_mask (`torch.LongTensor` of shape `(batch_size, target_sequence_length)`, *optional*):
             1 at real decoder tokens, 0 at padding.
+        use_cache (`bool`, *optional*, defaults to `False`):
+            Whether to return the keys and values of the decoder; nothing here reads them again.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
             Rows in the whole optimizer step, by which the summed loss is divided; see [`span_loss`].
         """
@@ -447,7 +452,8 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
             encoder_outputs=encoder_outputs,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
-            use_cache=False if start_positions is not None else use_cache,
+            use_cache=bool(use_cache),
+            return_dict=True,
             **kwargs,
         )
         read, seen = outputs.last_hidden_state, outputs.encoder_last_hidden_state
@@ -509,6 +515,8 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
         labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
             Classes in `[0, num_labels)`, or targets of a regression when `num_labels` is 1, or for each class whether
             it is one; see [`classification_loss`].
+        use_cache (`bool`, *optional*, defaults to `False`):
+            Whether to return the keys and values of the decoder; nothing here reads them again.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
             Labels in the whole optimizer step, by which the summed loss is divided.
         """
@@ -520,7 +528,8 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
             encoder_outputs=encoder_outputs,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
-            use_cache=False if labels is not None else use_cache,
+            use_cache=bool(use_cache),
+            return_dict=True,
             **kwargs,
         )
         reads_source = decoder_input_ids is None and decoder_inputs_embeds is None

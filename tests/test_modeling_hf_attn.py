@@ -300,6 +300,38 @@ def test_resized_embeddings_keep_what_was_learned(is_tied, tmp_path):
     assert (loaded.lm_head.weight is loaded.model.shared.weight) == is_tied
 
 
+HEADS = {
+    HfAttnModel: {},
+    HfAttnForConditionalGeneration: {},
+    HfAttnForQuestionAnswering: {},
+    HfAttnForSequenceClassification: {"num_labels": 3},
+}
+
+
+@pytest.mark.parametrize("model_class", HEADS)
+def test_a_config_may_ask_for_tuples(model_class):
+    model = tiny_model(tiny_config(**HEADS[model_class]), model_class)
+    source = tiny_batch(model.config)["input_ids"]
+    expected = model(source)
+    model.config.return_dict = False
+    found = model(source)
+    assert isinstance(found, tuple)
+    torch.testing.assert_close(found[0], expected[0])
+    assert model(source, return_dict=True).keys() == expected.keys()
+    if model.can_generate():
+        ids = model.generate(source, max_new_tokens=3)
+        model.config.return_dict = True
+        assert torch.equal(model.generate(source, max_new_tokens=3), ids)
+
+
+def test_heads_that_do_not_generate_keep_no_cache():
+    for model_class in (HfAttnForQuestionAnswering, HfAttnForSequenceClassification):
+        model = tiny_model(tiny_config(**HEADS[model_class]), model_class)
+        source = tiny_batch(model.config)["input_ids"]
+        assert model(source).past_key_values is None
+        assert model(source, use_cache=True).past_key_values is not None
+
+
 def test_inputs_embeds_are_what_the_embedding_gives():
     model = tiny_model()
     batch = tiny_batch(model.config)

@@ -249,7 +249,9 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         return attention_mask
 
     def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs):
-        stateful = {name for name in self.config.decoder_layer_types if LAYER_TYPES[name].carries_state}
+        assistant = generation_mode_kwargs.get("assistant_model", self)
+        layer_types = {*self.config.decoder_layer_types, *getattr(assistant.config, "decoder_layer_types", ())}
+        stateful = {name for name in layer_types if LAYER_TYPES[name].carries_state}
         if generation_mode == GenerationMode.ASSISTED_GENERATION and stateful:
             raise ValueError(
                 "`assistant_model` and `prompt_lookup_num_tokens` need a decoder whose cache can drop rejected "

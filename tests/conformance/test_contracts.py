@@ -576,6 +576,14 @@ def test_speculative_decoding_is_greedy_decoding_or_refused(config, kind):
             model.generate(batch["input_ids"], max_new_tokens=12, **speculation)
 
 
+def test_assistants_that_cannot_drop_tokens_are_refused():
+    model, assistant = tiny_model(), tiny_model(tiny_config(decoder_layer_types=["lstm", "full_attention"]))
+    batch = tiny_batch(model.config, batch_size=1, padding=None)
+    message = "`assistant_model` and `prompt_lookup_num_tokens` need .* the state of `lstm` layers"
+    with pytest.raises(ValueError, match=message):
+        model.generate(batch["input_ids"], max_new_tokens=12, assistant_model=assistant)
+
+
 def test_abilities_are_declared():
     for model_class in HEAD_CLASSES:
         assert model_class._supports_sdpa

@@ -20,6 +20,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
+from ..json_files import read_json_object
 from .checkpoints import LOSSES_FILE, MANIFEST_FILE, write_text_whole
 from .run_directory import RUN_FILE
 
@@ -57,14 +58,15 @@ def claim_repository(
 
     Raises:
         ValueError: The Hub rejects the token, or there is none; the name is no valid one, or is taken by somebody
-            else or by a repository with files that are not of this run.
+            else or by a repository with files that are not of this run; or the record of the run is damaged.
         ConnectionError: The Hub does not answer.
     """
     api = HfApi(token=token)
+    file = Path(output_dir) / REPOSITORY_FILE
+    record = read_json_object(file, "`output_dir`: the record") if file.is_file() else None
     try:
         repository = _created_or_existing(api, name, private)
-        record = Path(output_dir) / REPOSITORY_FILE
-        is_own = record.is_file() and json.loads(record.read_text(encoding="utf-8")) == _identity(api, repository)
+        is_own = record == _identity(api, repository)
         foreign = [] if is_own else sorted(set(api.list_repo_files(repository)) - _HOUSEKEEPING)
     # The client of the Hub, the network and a proxy have errors of many kinds.
     except Exception as error:
@@ -143,11 +145,16 @@ def push_directory(
         Address of the repository.
 
     Raises:
+        ValueError: There is nothing to push.
         RuntimeError: The push failed; the message has the command that pushes again.
     """
+    operations = additions(output_dir, NOT_PUSHED)
+    if not operations:
+        kind = "no directory" if not Path(output_dir).is_dir() else "one without any but those that stay here"
+        raise ValueError(f"`output_dir` must be a directory with files to push, got {str(output_dir)!r}, {kind}")
     api = HfApi(token=token)
     try:
-        api.create_commit(repository, additions(output_dir, NOT_PUSHED), commit_message=message, revision=revision)
+        api.create_commit(repository, operations, commit_message=message, revision=revision)
     # Of the network and the server anything may come: what matters is that the result is safe, and how to go on.
     except Exception as error:
         raise RuntimeError(

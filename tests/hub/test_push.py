@@ -186,6 +186,25 @@ def test_names_that_are_taken(hub, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("content", ['{"endpoint": "ht', "[]"])
+def test_a_damaged_record_of_the_repository_is_named(hub, tmp_path, content):
+    record = tmp_path / "hub.json"
+    record.write_text(content)
+    with pytest.raises(ValueError, match=rf"`output_dir`: the record '{record}' (is not valid json|must hold a json)"):
+        claim_repository("new", tmp_path)
+    assert not hub.repositories
+
+
+def test_there_must_be_something_to_push(hub, tmp_path):
+    repository = claim_repository("new", tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    message = "`output_dir` must be a directory with files to push, got"
+    for folder, kind in ((tmp_path, "one without any but those that stay"), (tmp_path / "none", "no directory")):
+        with pytest.raises(ValueError, match=f"{message} '{folder}', {kind}"):
+            push_directory(folder, repository)
+    assert hub.repositories[repository].commits == ["initial commit"]
+
+
 def test_a_hub_that_does_not_answer(hub, tmp_path, monkeypatch):
     hub.fails_at = "/api/"
     with pytest.raises(ConnectionError, match=r"`push_to_hub` needs the Hub, and .* Nothing was trained or written"):

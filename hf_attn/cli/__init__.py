@@ -3,6 +3,8 @@
 
 import argparse
 import difflib
+import os
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -17,7 +19,8 @@ None or an exit status."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `hf-attn COMMAND ...` and returns the exit status: 2 where arguments or input are wrong.
+    """Runs `hf-attn COMMAND ...` and returns the exit status: 2 where arguments or input are wrong, or a file cannot
+    be read or written; 1, without a word, where the reader of the output has gone.
 
     Args:
         arguments: What follows `hf-attn` on the command line. None: that of the process.
@@ -40,5 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     function = getattr(import_module(module_name), function_name)
     try:
         return function(parsed.arguments) or 0
-    except (ValueError, ImportError) as error:
+    except BrokenPipeError:
+        # Python writes what is left at the end, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, ImportError, OSError) as error:
         parser.exit(2, f"hf-attn {parsed.command}: error: {error}\n")

@@ -12,6 +12,8 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_attn.data import iterate_texts, train_tokenizer
 
+from .out import check_writable
+
 
 # What tokenizers of any family leave in a directory.
 _TOKENIZER_FILES = (
@@ -72,6 +74,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
             f"`--out` must not hold another tokenizer, but {str(out)!r} has {', '.join(present)}: choose another "
             "directory, or pass `--overwrite`"
         )
+    check_writable(out)
 
 
 def _save(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:

@@ -2,6 +2,7 @@
 """`hf-attn` finds its sub-commands; `hf-attn tokenizer` writes whole tokenizers and overwrites none unasked."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoTokenizer
@@ -82,6 +83,22 @@ def test_a_run_that_fails_writes_nothing(corpus, tmp_path, capsys):
 def test_out_that_is_a_file(corpus, capsys):
     error = fails(capsys, "tokenizer", corpus, "--vocab_size", "300", "--out", corpus)
     assert f"`--out` must be a directory, got the file {corpus!r}" in error
+
+
+@pytest.mark.parametrize("out", ["{file}/tokenizer", "/proc/tokenizer"])
+def test_out_that_cannot_be_written_is_refused_before_training(corpus, out, capsys, monkeypatch):
+    monkeypatch.setattr("hf_attn.cli.tokenizer.train_tokenizer", lambda *_, **__: pytest.fail("trained"))
+    out = out.format(file=corpus)
+    error = fails(capsys, "tokenizer", corpus, "--vocab_size", "300", "--out", out)
+    assert error.startswith(f"hf-attn tokenizer: error: `--out` must be a place to write to, got {out!r}: ")
+
+
+def test_errors_of_the_system_are_one_line(capsys, monkeypatch):
+    def full(arguments):
+        raise OSError(28, "No space left on device", "x")
+
+    monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(main=full))
+    assert fails(capsys, "generate", "x") == "hf-attn generate: error: [Errno 28] No space left on device: 'x'\n"
 
 
 def test_an_unknown_command_names_the_nearest(capsys):

@@ -232,7 +232,8 @@ def finish_adapter(
     if base.can_generate():
         config, prefix = copy.deepcopy(base.generation_config), getattr(base.config, "prefix", None)
         if prefix:
-            config.prefix = prefix
+            # One that is made from a model's config keeps no further fields.
+            config._from_model_config, config.prefix = False, prefix
         config.save_pretrained(adapter_dir)
     text = json.dumps(getattr(model, FINGERPRINT_ATTRIBUTE), indent=2) + "\n"
     (Path(adapter_dir) / BASE_FILE).write_text(text, encoding="utf-8")

@@ -9,9 +9,12 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_attn.generation.source_texts import check_text, source_prefix
 from hf_attn.plotting import attention_html, attention_map, save_figure, token_labels
+from hf_attn.position_limits import source_positions, target_positions
 
 from .generate import length_limit, load_for_inference
+from .out import check_writable
 
 
 class CrossAttention(NamedTuple):
@@ -38,22 +41,26 @@ def cross_attention(
     Args:
         model: A seq2seq model that returns its maps: hf_attn ones always do, others under `eager` attention.
         tokenizer: Its tokenizer.
-        source: The source text.
+        source: The source text; the `prefix` of the model's config goes before it, as in training.
         target: The target text; `None`: what the model generates.
 
     Raises:
-        ValueError: A text is empty, or the model returns no cross-attention maps.
+        ValueError: A text is empty, has half a character or is longer than the positions of the model, or the model
+            returns no cross-attention maps.
     """
     for name, text in (("source", source), ("target", target)):
         if text is not None and not text.strip():
             raise ValueError(f"`{name}` must hold text, got {text!r}")
-    inputs = tokenizer(source, return_tensors="pt").to(model.device)
+        check_text(name, text or "")
+    inputs = tokenizer(source_prefix(model) + source, return_tensors="pt", verbose=False).to(model.device)
+    _check_length("source", inputs["input_ids"].shape[1], source_positions(model))
     if target is None:
         generated = model.generate(**inputs, **length_limit(model, inputs["input_ids"].shape[1]))  # type: ignore[operator]
         # The first token starts the decoder; it is not predicted.
         labels = generated[:, 1:].clone()
     else:
-        labels = tokenizer(text_target=target, return_tensors="pt")["input_ids"].to(model.device)
+        labels = tokenizer(text_target=target, return_tensors="pt", verbose=False)["input_ids"].to(model.device)
+        _check_length("target", labels.shape[1], target_positions(model))
     maps = model(**inputs, labels=labels, output_attentions=True).cross_attentions
     weights = [layer_map[0].float().cpu() for layer_map in maps or () if layer_map is not None]
     if not weights:
@@ -95,6 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Wrong arguments are refused before a model is loaded.
     if parsed.out.suffix not in (".png", ".html"):
         raise ValueError(f"`--out` must end in .png or .html, got {str(parsed.out)!r}")
+    if parsed.out.is_dir():
+        raise ValueError(f"`--out` must be a file, got the directory {str(parsed.out)!r}")
+    check_writable(parsed.out)
     if parsed.head not in ("mean", "all") and not parsed.head.isdecimal():
         raise ValueError(f"`--head` must be the number of a head, `mean` or `all`, got {parsed.head!r}")
     # Only eager attention returns its weights in every family.
@@ -122,6 +132,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         parsed.out.parent.mkdir(parents=True, exist_ok=True)
         parsed.out.write_text(attention_html(*parts, names=names), encoding="utf-8")
+
+
+def _check_length(name: str, length: int, limit: int | None) -> None:
+    if limit is not None and length > limit:
+        raise ValueError(f"`{name}` must keep within the {limit} positions of the model, got {length} tokens")
 
 
 def _check_number(name: str, number: int, count: int) -> None:

@@ -12,6 +12,7 @@ from transformers import set_seed
 # Registers the family with the Auto classes.
 import hf_attn  # noqa: F401
 from hf_attn.generation import UTILITIES, Glossary, TextGenerator, length_limit, load_for_inference
+from hf_attn.language_codes import language_token_id
 
 
 __all__ = ["length_limit", "load_for_inference", "main"]
@@ -38,6 +39,7 @@ _OPTIONS = {
     "temperature": (float, "X", "with --do_sample: divide the logits by X"),
     "top_k": (int, "N", "with --do_sample: only the N likeliest tokens; 0: all"),
     "top_p": (float, "X", "with --do_sample: only the likeliest tokens that together have probability X"),
+    "prefix": (str, "TEXT", "put TEXT before each line, as T5 wants; default: the prefix that MODEL was trained with"),
     "num_candidates": (int, "N", "candidates of --mbr; default: 32"),
     "tokens_per_batch": (
         int,
@@ -58,8 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parsed.model, parsed.adapter, weights, trust_remote_code=parsed.trust_remote_code
     )
     options = {name: getattr(parsed, name) for name in _OPTIONS if getattr(parsed, name) is not None}
-    if parsed.do_sample:
-        options["do_sample"] = True
+    options |= {name: True for name in ("do_sample", "truncation") if getattr(parsed, name)}
+    if parsed.src_lang is not None:
+        language_token_id(tokenizer, "--src_lang", parsed.src_lang)
+        tokenizer.src_lang = parsed.src_lang
+    if parsed.tgt_lang is not None:
+        options["forced_bos_token_id"] = language_token_id(tokenizer, "--tgt_lang", parsed.tgt_lang)
+        tokenizer.tgt_lang = parsed.tgt_lang
     generator = TextGenerator(model, tokenizer, glossary=glossary, mbr=parsed.mbr, fast=parsed.fast, **options)
     if parsed.seed is not None:
         if not generator.do_sample:
@@ -87,6 +94,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trust_remote_code", action="store_true", help="run modelling code that comes with MODEL")
     for name, (value_type, placeholder, text) in _OPTIONS.items():
         parser.add_argument(f"--{name}", type=value_type, metavar=placeholder, help=text)
+    parser.add_argument(
+        "--truncation",
+        action="store_true",
+        help="cut lines to the positions of MODEL; without it a longer line is an error",
+    )
+    parser.add_argument(
+        "--src_lang",
+        metavar="CODE",
+        help="language of the lines, for tokenizers with a token for each; default: the one that it was saved with",
+    )
+    parser.add_argument("--tgt_lang", metavar="CODE", help="language of the outputs, likewise")
     parser.add_argument("--do_sample", action="store_true", help="draw tokens instead of searching for the likeliest")
     parser.add_argument("--seed", type=int, metavar="N", help="with --do_sample: makes a run repeatable")
     parser.add_argument(

@@ -10,7 +10,6 @@ from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -19,6 +18,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME
 from ..checkpoint_files import check_size, load_complete, reading_checkpoint
 from ..json_files import read_json_object
 from .packed_linear import pack_linears
+from .source_texts import generate_as_trained
 
 
 def load_for_inference(
@@ -55,10 +55,7 @@ def load_for_inference(
         # PEFT takes as long to import as all else; most models come without an adapter.
         from ..adapters import load_adapter
 
-        # A run saves how its adapter is to generate beside it.
-        if Path(adapter, "generation_config.json").is_file():
-            with reading_checkpoint("--adapter", adapter):
-                model.generation_config = GenerationConfig.from_pretrained(adapter)
+        generate_as_trained(model, adapter, "--adapter")
         model = load_adapter(model, adapter)
     if weights is not None:
         # The merged weights must not be rounded to fewer bits than the sum of both has.

@@ -8,14 +8,15 @@ from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..modeling_hf_attn import HfAttnForConditionalGeneration
-from ..position_limits import target_positions
+from ..position_limits import source_positions, target_positions
 from .fast_generate import fast_generate
 from .glossary import Glossary, GlossaryLogitsProcessor, TermTokens, has_term
 from .minimum_bayes_risk import check_utility, rank_by_utility
+from .source_texts import check_text, source_prefix
 
 
 logger = logging.get_logger(__name__)
@@ -59,6 +60,8 @@ class TextGenerator:
     Args:
         model: A seq2seq model in evaluation mode.
         tokenizer: Its tokenizer.
+        prefix: Put before each text, as T5 wants; by default the `prefix` of the model's config, if it has one.
+        truncation: Cut texts to the positions of the model. Without it a longer text is an error.
         glossary: Source terms that must become given target terms: a `Glossary`, or what it is made from. It needs
             beams; more beams find better places for the terms.
         mbr: Choose by minimum Bayes risk with this utility, `chrf` or `bleu`, among `num_candidates`: samples with
@@ -83,6 +86,8 @@ class TextGenerator:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         *,
+        prefix: str | None = None,
+        truncation: bool = False,
         glossary: Glossary | Mapping[str, str] | None = None,
         mbr: str | None = None,
         num_candidates: int | None = None,
@@ -93,6 +98,8 @@ class TextGenerator:
         self.model = model
         self.tokenizer = tokenizer
         self._options = {name: value for name, value in options.items() if value is not None}
+        self._prefix = source_prefix(model, prefix)
+        self._truncation = truncation
         self._tokens_per_batch = tokens_per_batch
         self._fast = fast
         self._mbr = mbr
@@ -119,8 +126,8 @@ class TextGenerator:
         return bool(self._option("do_sample"))
 
     def _option(self, name: str) -> Any:
-        """What `generate` will take for one of the `_DEFAULTS`: as given, or that of the generation config."""
-        for value in (self._options.get(name), getattr(self.model.generation_config, name), _DEFAULTS[name]):
+        """What `generate` will take: as given, or that of the generation config, or of the `_DEFAULTS`."""
+        for value in (self._options.get(name), getattr(self.model.generation_config, name), _DEFAULTS.get(name)):
             if value is not None:
                 return value
 
@@ -144,6 +151,9 @@ class TextGenerator:
             raise ValueError(f"`fast` is for `hf_attn` models, got {type(base).__name__}: leave out `fast`")
         if self._fast and self.do_sample:
             raise ValueError("`fast` has no effect on samples: leave out `fast` or `do_sample`, got both")
+        stop_strings = self._option("stop_strings")
+        if self._fast and stop_strings is not None:
+            raise ValueError(f"`fast` knows no `stop_strings`: leave out one of both, got {stop_strings!r}")
         name = "num_return_sequences" if self._mbr is None else "num_candidates"
         if self._num_generated > num_beams and not (self.do_sample and num_beams == 1):
             raise ValueError(
@@ -156,21 +166,24 @@ class TextGenerator:
                 f"{self._num_generated} and {self._num_results}"
             )
 
-    def __call__(self, texts: Iterable[str], forced_prefix: str | Sequence[str] | None = None) -> list[str]:
+    def __call__(self, texts: Iterable[str], forced_prefix: str | Sequence[str | None] | None = None) -> list[str]:
         """
         The best output of each text.
 
         Args:
             texts: Sources.
-            forced_prefix: What outputs start with: the same for all, or one a text ("": none).
+            forced_prefix: What outputs start with: the same for all, or one a text (`None` or "": none).
 
         Raises:
-            TypeError: `texts` is a text itself, or one of them is no text.
-            ValueError: The model refuses a batch; the message names its longest text, counted from 1.
+            TypeError: `texts` is a text itself, or one of them, or of the prefixes, is no text.
+            ValueError: A text is longer than the positions of the model, or has half a character; or the model refuses
+                a batch. The message names the text, or the longest of the batch, counted from 1.
         """
         return [hypotheses[0].text for hypotheses in self.stream(texts, forced_prefix)]
 
-    def n_best(self, texts: Iterable[str], forced_prefix: str | Sequence[str] | None = None) -> list[list[Hypothesis]]:
+    def n_best(
+        self, texts: Iterable[str], forced_prefix: str | Sequence[str | None] | None = None
+    ) -> list[list[Hypothesis]]:
         """
         The `num_return_sequences` best outputs of each text with their scores, the best first; or its samples, where
         `do_sample` draws several. There are fewer where fewer candidates of minimum Bayes risk differ, or where a
@@ -185,7 +198,7 @@ class TextGenerator:
     def stream(
         self,
         texts: Iterable[str],
-        forced_prefix: str | Sequence[str] | None = None,
+        forced_prefix: str | Sequence[str | None] | None = None,
         with_scores: bool = False,
     ) -> Iterator[list[Hypothesis]]:
         """
@@ -200,27 +213,43 @@ class TextGenerator:
             raise TypeError(f"`texts` must be an iterable of texts, got one text, {texts!r}: put it into a list")
         prefixes = self._prefixes(texts, forced_prefix)
         iterator, first = iter(texts), 1
-        while window := [_stripped(text, number) for number, text in enumerate(islice(iterator, _WINDOW), first)]:
+        while window := [
+            _checked("texts", text, number).strip() for number, text in enumerate(islice(iterator, _WINDOW), first)
+        ]:
             yield from self._window(window, list(islice(prefixes, len(window))), first, with_scores)
             first += len(window)
 
-    def _prefixes(self, texts: Iterable[str], forced_prefix: str | Sequence[str] | None) -> Iterator[str]:
+    def _prefixes(self, texts: Iterable[str], forced_prefix: str | Sequence[str | None] | None) -> Iterator[str]:
         if forced_prefix is None or isinstance(forced_prefix, str):
+            check_text("forced_prefix", forced_prefix or "")
             return repeat((forced_prefix or "").rstrip())
+        if not isinstance(forced_prefix, Sequence):
+            raise TypeError(
+                "`forced_prefix` must be one text, or a list with one for each of `texts`, got "
+                f"{type(forced_prefix).__name__}: put its texts into a list"
+            )
         if not isinstance(texts, Sequence) or len(texts) != len(forced_prefix):
             number = len(texts) if isinstance(texts, Sequence) else "a stream"
             raise ValueError(
                 f"`forced_prefix` must be one text, or one for each of `texts`, got {len(forced_prefix)} for {number}"
             )
-        return (prefix.rstrip() for prefix in forced_prefix)
+        given = ["" if prefix is None else prefix for prefix in forced_prefix]
+        return iter([_checked("forced_prefix", prefix, number).rstrip() for number, prefix in enumerate(given, 1)])
 
     def _window(self, texts: list[str], prefixes: list[str], first: int, with_scores: bool) -> list[list[Hypothesis]]:
         outputs = [[Hypothesis("", 0.0)] for _ in texts]
         filled = [place for place, text in enumerate(texts) if text]
         if not filled:
             return outputs
-        token_ids = self.tokenizer([texts[place] for place in filled])["input_ids"]
+        token_ids = self._encode([texts[place] for place in filled])["input_ids"]
         lengths = {place: len(ids) for place, ids in zip(filled, token_ids, strict=True)}
+        limit = source_positions(self.model)
+        for place, length in lengths.items():
+            if limit is not None and length > limit:
+                raise ValueError(
+                    f"`texts` must keep within the {limit} positions of the model, got {length} tokens in text "
+                    f"{first + place}: pass `truncation` to have the rest left out, or split the text"
+                )
         prompts = {place: self._prompt(prefixes[place]) for place in filled}
         budget = self._tokens_per_batch // max(self._option("num_beams"), self._num_generated)
         for batch in _batches(lengths, {place: len(prompt) for place, prompt in prompts.items()}, budget):
@@ -234,22 +263,29 @@ class TextGenerator:
                 outputs[place] = text_hypotheses
         return outputs
 
+    def _encode(self, texts: list[str], **options: Any) -> BatchEncoding:
+        """The tokens of texts with the prefix before each."""
+        limit = source_positions(self.model) if self._truncation else None
+        if limit is not None:
+            options |= {"truncation": True, "max_length": limit}
+        return self.tokenizer([self._prefix + text for text in texts], verbose=False, **options)
+
     def _prompt(self, prefix: str) -> list[int]:
         """Token ids that the decoder starts with."""
-        config = self.model.generation_config
-        start = config.decoder_start_token_id
-        prompt = [config.bos_token_id if start is None else start]
+        start, first = self._option("decoder_start_token_id"), self._option("forced_bos_token_id")
+        prompt = [self._option("bos_token_id") if start is None else start]
         if prefix:
-            if config.forced_bos_token_id is not None:
-                prompt.append(config.forced_bos_token_id)
+            if first is not None:
+                prompt.append(first)
             prompt += self.tokenizer(text_target=prefix, add_special_tokens=False)["input_ids"]
         return prompt
 
     @torch.inference_mode()
     def _generate(self, texts: list[str], prompts: list[list[int]], with_scores: bool) -> list[list[Hypothesis]]:
-        inputs = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.model.device)
-        options = {name: value for name, value in self._options.items() if name != "max_new_tokens"}
-        options["num_return_sequences"] = self._num_generated
+        inputs = self._encode(texts, padding=True, return_tensors="pt").to(self.model.device)
+        options: dict[str, Any] = {name: value for name, value in self._options.items() if name != "max_new_tokens"}
+        # It looks for `stop_strings` among the tokens of a tokenizer.
+        options |= {"num_return_sequences": self._num_generated, "tokenizer": self.tokenizer}
         prompt_length = len(prompts[0])
         if prompt_length > 1:
             options["decoder_input_ids"] = torch.tensor(prompts, device=self.model.device)
@@ -273,7 +309,7 @@ class TextGenerator:
         if self._fast:
             options["custom_generate"] = fast_generate
         generated = self.model.generate(**inputs, **options)  # type: ignore[operator]
-        sequences = generated.sequences if needs_scores else generated
+        sequences = generated if isinstance(generated, torch.Tensor) else generated.sequences
         outputs = [text.strip() for text in self.tokenizer.batch_decode(sequences, skip_special_tokens=True)]
         scores = self._scores(generated, prompt_length) if needs_scores else [math.nan] * len(outputs)
         hypotheses = [Hypothesis(text, score) for text, score in zip(outputs, scores, strict=True)]
@@ -285,7 +321,7 @@ class TextGenerator:
 
     @property
     def _eos_token_ids(self) -> list[int]:
-        ids = self._options.get("eos_token_id", self.model.generation_config.eos_token_id)
+        ids = self._option("eos_token_id")
         return [ids] if isinstance(ids, int) else list(ids or ())
 
     def _scores(self, generated: Any, prompt_length: int) -> list[float]:
@@ -359,10 +395,11 @@ def length_limit(
     return {"max_new_tokens": limit} if config.max_length is None else {"max_length": prompt_length + limit}
 
 
-def _stripped(text: Any, number: int) -> str:
+def _checked(name: str, text: Any, number: int) -> str:
     if not isinstance(text, str):
-        raise TypeError(f"`texts` must be an iterable of texts, got {text!r} as text {number}")
-    return text.strip()
+        raise TypeError(f"`{name}` must be an iterable of texts, got {text!r} as text {number}")
+    check_text(name, text, f" as text {number}")
+    return text
 
 
 def _batches(

@@ -126,6 +126,39 @@ def test_bad_input(checkpoint, capsys):
     assert "`source` must hold text, got ' '" in fails(capsys, checkpoint, "--source", " ", "--out", "map.png")
 
 
+def test_texts_beyond_the_positions(model, tokenizer):
+    limit = model.config.max_position_embeddings
+    long = " ".join([SOURCE] * 100)
+    for texts, name in (((long,), "source"), ((SOURCE, long), "target")):
+        with pytest.raises(
+            ValueError, match=rf"^`{name}` must keep within the {limit} positions of the model, got \d+"
+        ):
+            cross_attention(model, tokenizer, *texts)
+    with pytest.raises(ValueError, match="`source` must be text that UTF-8 can write"):
+        cross_attention(model, tokenizer, "a\ud800")
+
+
+def test_the_prefix_of_the_config_stands_before_the_source(model, tokenizer, monkeypatch):
+    expected = cross_attention(model, tokenizer, f"a dog {SOURCE}", TARGET)
+    monkeypatch.setattr(model.config, "prefix", "a dog ", raising=False)
+    drawn = cross_attention(model, tokenizer, SOURCE, TARGET)
+    assert drawn.source_tokens == expected.source_tokens
+    torch.testing.assert_close(drawn.weights, expected.weights)
+
+
+def test_out_is_looked_at_before_the_model(checkpoint, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("hf_attn.cli.attention.load_for_inference", lambda *_, **__: pytest.fail("loaded"))
+    file = tmp_path / "file"
+    file.touch()
+    (tmp_path / "map.png").mkdir()
+    given = [checkpoint, "--source", SOURCE, "--out"]
+    out = str(file / "map.png")
+    assert f"`--out` must be a place to write to, got {out!r}: Not a directory" in fails(capsys, *given, out)
+    assert "`--out` must be a place to write to, got '/proc/map.png': " in fails(capsys, *given, "/proc/map.png")
+    assert "`--out` must be a file, got the directory" in fails(capsys, *given, str(tmp_path / "map.png"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "map.png"]
+
+
 def test_a_model_without_cross_attention(tokenizer, save, capsys):
     config = tiny_config(
         vocab_size=len(tokenizer), encoder_layer_types="gru", decoder_layer_types="gru", cross_attention_type="none"

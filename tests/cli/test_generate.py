@@ -2,12 +2,13 @@
 """`hf-attn generate`: one line out for each line in, in order, whatever the batches; adapters; bad input."""
 
 import io
+import os
 from shutil import copytree
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig
+from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, GenerationConfig, NllbTokenizer
 
 from hf_attn import HfAttnForConditionalGeneration, HfAttnForQuestionAnswering, cli
 from hf_attn.data import train_tokenizer
@@ -106,6 +107,51 @@ def test_glossary_and_prefix(checkpoint, tmp_path, monkeypatch, capsys):
     assert has_term(both, "dog")
     assert house.startswith("the")
     assert both.startswith("the")
+
+
+def test_a_prefix_and_lines_beyond_the_positions(checkpoint, model, tokenizer, monkeypatch, capsys):
+    arguments = [checkpoint, "--max_new_tokens", "6"]
+    expected = run(monkeypatch, capsys, "ein kleines haus\n", *arguments)
+    assert run(monkeypatch, capsys, "haus\n", *arguments, "--prefix", "ein kleines ") == expected
+    text = f"haus\n{'haus ' * 100}\nhund\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    limit = model.config.max_position_embeddings
+    error = fails(capsys, *arguments)
+    assert f"`texts` must keep within the {limit} positions of the model, got " in error
+    assert "tokens in text 2: pass `truncation`" in error
+    cut = run(monkeypatch, capsys, text, *arguments, "--truncation")
+    assert cut.splitlines()[::2] == run(monkeypatch, capsys, "haus\nhund\n", *arguments).splitlines()
+
+
+def test_languages(model, tmp_path, monkeypatch, capsys):
+    vocabulary = {piece: number for number, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", "\u2581", "a", "b"])}
+    codes = ["eng_Latn", "deu_Latn"]
+    NllbTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=codes).save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    seen = []
+    generate = HfAttnForConditionalGeneration.generate
+
+    def spy(*arguments, **options):
+        seen.append((options["input_ids"][0, 0].item(), options["forced_bos_token_id"]))
+        return generate(*arguments, **options)
+
+    monkeypatch.setattr(HfAttnForConditionalGeneration, "generate", spy)
+    flags = ["--src_lang", "deu_Latn", "--tgt_lang", "eng_Latn", "--max_new_tokens", "3"]
+    run(monkeypatch, capsys, "a\n", str(tmp_path), *flags)
+    english, german = AutoTokenizer.from_pretrained(tmp_path).convert_tokens_to_ids(codes)
+    assert seen == [(german, english)]
+    assert "`--tgt_lang` must be one of the 2 language codes" in fails(capsys, str(tmp_path), "--tgt_lang", "de")
+
+
+def test_a_reader_that_has_gone(checkpoint, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as output:
+        monkeypatch.setattr("sys.stdin", io.StringIO("haus\n"))
+        monkeypatch.setattr("sys.stdout", output)
+        assert cli.main(["generate", checkpoint, "--max_new_tokens", "2"]) == 1
+        # What Python does at the end.
+        output.flush()
 
 
 def test_command_with_an_adapter(checkpoint, adapter, monkeypatch, capsys):

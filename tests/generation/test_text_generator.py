@@ -76,6 +76,27 @@ def test_a_forced_first_token_comes_before_the_prefix(tokenizer):
     assert generator(["hund"], "the")[0].startswith("the")
 
 
+def test_tokens_given_as_options_come_before_the_prefix(model, tokenizer):
+    options = {"decoder_start_token_id": 0, "forced_bos_token_id": tokenizer.mask_token_id, "max_new_tokens": 4}
+    generator = TextGenerator(model, tokenizer, **options)
+    assert generator._prompt("") == [0]
+    assert generator._prompt("the")[:2] == [0, tokenizer.mask_token_id]
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 4, "mbr": "chrf", "num_candidates": 4}], ids=["plain", "mbr"])
+def test_the_prefix_of_the_config_stands_before_each_text(tokenizer, options):
+    model = tiny_model(tiny_config(vocab_size=len(tokenizer), tie_word_embeddings=False))
+    plain = TextGenerator(model, tokenizer, max_new_tokens=6, **options)
+    model.config.prefix = "ein kleines "
+    expected = [text and f"ein kleines {text.strip()}" for text in map(str.strip, TEXTS)]
+    outputs = TextGenerator(model, tokenizer, max_new_tokens=6, **options)(TEXTS)
+    assert outputs == plain(expected) != plain(TEXTS)
+    assert outputs[1] == outputs[3] == ""
+    assert TextGenerator(model, tokenizer, prefix="", max_new_tokens=6, **options)(TEXTS) == plain(TEXTS)
+    other = TextGenerator(model, tokenizer, prefix="das haus ", max_new_tokens=6, **options)
+    assert other(["hund"]) == plain(["das haus hund"])
+
+
 def test_scores_of_samples_are_those_of_the_model(model, tokenizer):
     generator = TextGenerator(
         model, tokenizer, do_sample=True, temperature=0.5, top_p=0.9, num_return_sequences=3, max_new_tokens=4
@@ -230,6 +251,42 @@ def test_unknown_options_are_refused(model, tokenizer):
         TextGenerator(model, tokenizer, output_scores=True)
 
 
+def test_stop_strings(model, tokenizer):
+    whole = TextGenerator(model, tokenizer, max_new_tokens=8)(["das haus"])[0]
+    stop = whole[len(whole) // 2]
+    cut = TextGenerator(model, tokenizer, max_new_tokens=8, stop_strings=[stop])(["das haus"])[0]
+    assert whole.startswith(cut) and len(cut) < len(whole) and stop in cut
+    with pytest.raises(ValueError, match=r"^`fast` knows no `stop_strings`: leave out one of both, got \['x'\]$"):
+        TextGenerator(model, tokenizer, fast=True, stop_strings=["x"])
+
+
+def test_a_generation_config_may_ask_for_more_than_tokens(tokenizer):
+    model = tiny_model(tiny_config(vocab_size=len(tokenizer), tie_word_embeddings=False))
+    expected = TextGenerator(model, tokenizer, max_new_tokens=4)(TEXTS)
+    model.generation_config.return_dict_in_generate = True
+    assert TextGenerator(model, tokenizer, max_new_tokens=4)(TEXTS) == expected
+
+
+def test_what_is_no_list_of_prefixes(model, tokenizer):
+    generator = TextGenerator(model, tokenizer, max_new_tokens=4)
+    assert generator(["hund", "haus"], ["the", None]) == generator(["hund", "haus"], ["the", ""])
+    with pytest.raises(
+        TypeError, match=r"`forced_prefix` must be one text, or a list .*, got generator: put its texts"
+    ):
+        generator(["hund"], (text for text in ["the"]))
+    with pytest.raises(TypeError, match="`forced_prefix` must be an iterable of texts, got 3 as text 2"):
+        generator(["hund", "haus"], ["the", 3])
+
+
+def test_half_a_character(model, tokenizer):
+    generator = TextGenerator(model, tokenizer, max_new_tokens=2)
+    message = r"^`{}` must be text that UTF-8 can write, got 'a\\ud800' as text 2$"
+    with pytest.raises(ValueError, match=message.format("texts")):
+        generator(["haus", "a\ud800"])
+    with pytest.raises(ValueError, match=message.format("forced_prefix")):
+        generator(["haus", "hund"], ["a", "a\ud800"])
+
+
 def test_prefixes_must_be_as_many_as_texts(model, tokenizer):
     generator = TextGenerator(model, tokenizer, max_new_tokens=2)
     with pytest.raises(
@@ -238,13 +295,23 @@ def test_prefixes_must_be_as_many_as_texts(model, tokenizer):
         generator(["hund", "haus"], ["a"])
 
 
-def test_a_text_that_the_model_refuses_is_named(tokenizer):
-    model = tiny_model(
-        tiny_config(vocab_size=len(tokenizer), position_embedding_type="learned", max_position_embeddings=8)
-    )
-    texts = ["hund", "das haus und das haus und das haus"]
-    with pytest.raises(ValueError, match=r"^text 2 \(\d+ tokens\): .*max_position_embeddings"):
+@pytest.mark.parametrize("name", ["transformer", "bart"])
+def test_a_text_beyond_the_positions_is_named_before_any_is_answered(models, tokenizer, name, monkeypatch):
+    model, limit = models[name], models[name].config.max_position_embeddings
+    texts = ["hund", "haus " * 200, "haus"]
+    message = rf"^`texts` must keep within the {limit} positions of the model, got \d+ tokens in text 2: pass `trunc"
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
+        patch.setattr(model, "generate", None)
         TextGenerator(model, tokenizer)(texts)
+    cut = tokenizer.decode(tokenizer(texts[1])["input_ids"][: limit - 1], skip_special_tokens=True)
+    outputs = TextGenerator(model, tokenizer, truncation=True, max_new_tokens=4)(texts)
+    assert outputs == TextGenerator(model, tokenizer, max_new_tokens=4)(["hund", cut, "haus"])
+
+
+def test_a_text_that_the_model_refuses_is_named(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(model, "generate", lambda **options: int("x"))
+    with pytest.raises(ValueError, match=r"^text 2 \(\d+ tokens\): invalid literal"):
+        TextGenerator(model, tokenizer)(["hund", "das haus und das haus und das haus"])
 
 
 def test_what_is_no_iterable_of_texts(model, tokenizer):

@@ -8,6 +8,7 @@ its base too. Inputs and outputs are those of the pipelines that transformers 4 
 # Steps of a pipeline take what the step before them gives, which their general signatures do not say.
 # mypy: disable-error-code="override, assignment"
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,13 +16,12 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import ResolvedRevision, snapshot_download
 from torch.utils.data import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
-    GenerationConfig,
     PreTrainedModel,
 )
 from transformers.pipelines.base import ChunkPipeline, Pipeline
@@ -61,6 +61,10 @@ class _GeneratingPipeline(Pipeline):
 
     def _encode(self, *texts: str, truncation: bool) -> dict[str, torch.Tensor]:
         """Token ids and mask of a text or a pair, int64 of shape `(1, length)`; of a pair the second is cut."""
+        from .generation.source_texts import check_text
+
+        for text in texts:
+            check_text("inputs", text)
         limit = source_positions(self.model)
         options: dict[str, Any] = {"truncation": False}
         if truncation and limit is not None:
@@ -79,18 +83,30 @@ class _GeneratingPipeline(Pipeline):
         # It loads more than a pipeline of spans needs.
         from .generation import length_limit
 
-        limit = {}
-        if not options.keys() & {"max_new_tokens", "max_length", "generation_config"}:
+        # `generate` looks for `stop_strings` among the tokens of a tokenizer.
+        options = {"tokenizer": self.tokenizer, **options}
+        config = options.get("generation_config")
+        limits = [options.get(name) or getattr(config, name, None) for name in ("max_new_tokens", "max_length")]
+        if not any(limits):
             limit = length_limit(self.model, inputs["input_ids"].shape[1])
-        token_ids = self.model.generate(**inputs, **limit, **options)
+            if config is None:
+                options |= limit
+            else:
+                # `generate` warns of a config with options beside it.
+                options["generation_config"] = copy.deepcopy(config)
+                options["generation_config"].update(**limit)
+        generated = self.model.generate(**inputs, **options)
+        token_ids = generated if isinstance(generated, torch.Tensor) else generated.sequences
         return token_ids.unflatten(0, (inputs["input_ids"].shape[0], -1))
 
     def _prefix(self, prefix: str | None) -> str:
-        """What goes before each text: as asked for, else as the model's config says."""
-        return (getattr(self.model.config, "prefix", None) or "") if prefix is None else prefix
+        from .generation.source_texts import source_prefix
 
-    def _texts(self, token_ids: torch.Tensor) -> list[str]:
-        return [text.strip() for text in self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)]
+        return source_prefix(self.model, prefix)
+
+    def _texts(self, token_ids: torch.Tensor, **options: Any) -> list[str]:
+        texts = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True, **options)
+        return [text.strip() for text in texts]
 
 
 class TextToTextPipeline(_GeneratingPipeline):
@@ -98,28 +114,43 @@ class TextToTextPipeline(_GeneratingPipeline):
     Texts to texts. A call takes one text, a list, a generator, or any other iterable of texts, such as a column of a
     data set; lists give lists, streams are read as their results are asked for.
 
-    A text gives `[{OUTPUT_NAME: output}]`, with `num_return_sequences` as many; a list of texts with one output each
-    gives `[{OUTPUT_NAME: output}, ...]`. A blank text gives the output "".
+    A text gives `[{NAME_text: output}]`, with `num_return_sequences` as many; a list of texts with one output each
+    gives `[{NAME_text: output}, ...]`. A blank text gives the output "".
 
     Options, of the pipeline or of a call:
         prefix: Put before each text, as T5 wants; by default the `prefix` of the model's config, if it has one.
         truncation: Cut texts to the positions of the model. Without it a longer text is an error.
         batch_size: Texts that go through the model together.
+        return_tensors: Give `NAME_token_ids`, int64 of shape `(length,)` and padded as in its batch, in place of the
+            text.
+        clean_up_tokenization_spaces: As the tokenizer's `decode` takes it.
         others: Those of `generate`. Without a limit there or in the generation config, an output has at most twice
             the tokens of the longest source of its batch and 16 more.
 
     Raises:
         TypeError: An input is no text.
-        ValueError: A text is longer than the positions of the model.
+        ValueError: A text is longer than the positions of the model, or has half a character.
     """
 
-    output_name = "generated"
+    return_name = "generated"
 
     def _sanitize_parameters(
-        self, prefix: str | None = None, truncation: bool | None = None, **generate_options: Any
+        self,
+        prefix: str | None = None,
+        truncation: bool | None = None,
+        return_tensors: bool | None = None,
+        clean_up_tokenization_spaces: bool | None = None,
+        **generate_options: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        given = {"prefix": prefix, "truncation": truncation}
-        return {name: value for name, value in given.items() if value is not None}, generate_options, {}
+        reading = {"prefix": prefix, "truncation": truncation}
+        writing = {
+            "return_tensors": return_tensors,
+            "clean_up_tokenization_spaces": clean_up_tokenization_spaces,
+        }
+        reading, writing = (
+            {name: value for name, value in options.items() if value is not None} for options in (reading, writing)
+        )
+        return reading, generate_options, writing
 
     def __call__(self, inputs: str | Iterable[str], **options: Any) -> Any:
         results = super().__call__(inputs, **options)
@@ -137,10 +168,16 @@ class TextToTextPipeline(_GeneratingPipeline):
         is_blank = inputs.pop("is_blank")
         return {"output_ids": self._generate(inputs, generate_options), "is_blank": is_blank}
 
-    def postprocess(self, outputs: dict[str, Any]) -> list[dict[str, str]]:
-        """The texts of what was generated from one text."""
-        texts = self._texts(outputs["output_ids"][0])
-        return [{self.output_name: "" if outputs["is_blank"] else text} for text in texts]
+    def postprocess(
+        self, outputs: dict[str, Any], return_tensors: bool = False, **decode_options: Any
+    ) -> list[dict[str, Any]]:
+        """The texts, or the token ids, of what was generated from one text."""
+        token_ids = outputs["output_ids"][0]
+        if outputs["is_blank"]:
+            token_ids = token_ids[:, :0]
+        if return_tensors:
+            return [{f"{self.return_name}_token_ids": ids} for ids in token_ids]
+        return [{f"{self.return_name}_text": text} for text in self._texts(token_ids, **decode_options)]
 
 
 class TranslationPipeline(TextToTextPipeline):
@@ -155,7 +192,7 @@ class TranslationPipeline(TextToTextPipeline):
         ValueError: The tokenizer does not know the code, or is of one pair of languages.
     """
 
-    output_name = "translation_text"
+    return_name = "translation"
 
     def _sanitize_parameters(
         self, src_lang: str | None = None, tgt_lang: str | None = None, **options: Any
@@ -183,7 +220,7 @@ class TranslationPipeline(TextToTextPipeline):
 class SummarizationPipeline(TextToTextPipeline):
     """`attn-summarization`: gives `summary_text`."""
 
-    output_name = "summary_text"
+    return_name = "summary"
 
 
 class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
@@ -426,7 +463,8 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
     Args:
         auto_class: What loads the model, or the base.
         name: A directory or a name on the Hub.
-        options: For `from_pretrained`.
+        options: For `from_pretrained`. A base has the revision that its adapter names; `revision` is that of `name`,
+            or of the base where `name` is the directory of an adapter.
 
     Raises:
         ValueError: The adapter was made for another base, or a checkpoint lacks weights because it was trained for
@@ -441,22 +479,23 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
     # PEFT is imported only for an adapter.
     from .adapters import load_adapter
 
-    directory = Path(name)
+    directory, revision = Path(name), _asked_revision(options)
     if not os.path.isdir(name):
+        revision = None
         wanted = ["adapter_*.json", "adapter_*.safetensors", "base_fingerprint.json", GENERATION_CONFIG_NAME]
-        downloading = {option: options[option] for option in ("token", "local_files_only") if option in options}
-        directory = Path(snapshot_download(name, allow_patterns=wanted, **downloading))
+        directory = Path(snapshot_download(name, allow_patterns=wanted, **_downloading(options)))
     base = adapter.get("base_model_name_or_path")
     if not isinstance(base, str):
         raise ValueError(
             f"`model`: the adapter {name!r} must name its base as `base_model_name_or_path`, got {base!r}."
         )
-    options["revision"] = options.get("revision") or adapter.get("revision")
+    options["revision"] = revision or adapter.get("revision")
     with reading_checkpoint("model", base):
         model = load_complete(auto_class, base, adapter.get("modules_to_save"), **options)
-    if model.can_generate() and (directory / GENERATION_CONFIG_NAME).is_file():
-        with reading_checkpoint("model", str(directory)):
-            model.generation_config = GenerationConfig.from_pretrained(directory)
+    if model.can_generate():
+        from .generation.source_texts import generate_as_trained
+
+        generate_as_trained(model, directory, "model")
     return cast(PreTrainedModel, load_adapter(model, directory).eval())
 
 
@@ -464,9 +503,20 @@ def _adapter_config(name: str, options: Mapping[str, Any]) -> dict[str, Any] | N
     """The config of the adapter that `name` is, if it is one and not a whole model with an adapter inside."""
     if os.path.isfile(Path(name, CONFIG_NAME)):
         return None
-    # `options["revision"]` is that of the base.
-    file = find_adapter_config_file(name, token=options.get("token"))
+    file = find_adapter_config_file(name, **_downloading(options))
     return None if file is None else read_json_object(file, "`model`:")
+
+
+def _downloading(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the options for `from_pretrained`, those that say what to download."""
+    wanted = {name: options[name] for name in ("token", "local_files_only") if name in options}
+    return {**wanted, "revision": _asked_revision(options)}
+
+
+def _asked_revision(options: Mapping[str, Any]) -> str | None:
+    """The revision as it was asked for: of an adapter, `pipeline` gives one made out as a commit of its base."""
+    revision = options.get("revision")
+    return revision.initial if isinstance(revision, ResolvedRevision) else revision
 
 
 TASKS: dict[str, tuple[type[Pipeline], type]] = {

@@ -5,15 +5,19 @@ import json
 import re
 import subprocess
 import sys
+from shutil import copytree
 
 import datasets
 import pytest
 import torch
-from transformers import GenerationConfig, pipeline
+from huggingface_hub import ResolvedRevision
+from transformers import AutoTokenizer, GenerationConfig, pipeline
 
 import hf_attn
+from hf_attn import pipelines
 from hf_attn.adapters import add_lora, finish_adapter
 from hf_attn.data import train_tokenizer
+from hf_attn.generation import load_for_inference
 from hf_attn.pipelines import TASKS
 from hf_attn.position_limits import source_positions
 from hf_attn.training import AdapterArguments
@@ -111,6 +115,47 @@ def test_options_of_generation(translate):
     assert with_config == [{"translation_text": generated(translate, TEXTS[0], max_new_tokens=2, num_beams=1)[0]}]
 
 
+def test_a_generation_config_without_a_limit_leaves_the_usual_one(folder):
+    pipe = pipeline("attn-translation", model=str(folder / "writer"), device="cpu")
+    pipe.model.generation_config = GenerationConfig(
+        decoder_start_token_id=2, eos_token_id=None, pad_token_id=pipe.tokenizer.pad_token_id, bos_token_id=0
+    )
+    inputs = pipe.tokenizer(TEXTS[2], return_tensors="pt")
+    lengths = [
+        pipe._generate(inputs, {"generation_config": GenerationConfig(num_beams=2, **limit)}).shape[-1]
+        for limit in ({}, {"max_new_tokens": 3}, {"max_length": 5})
+    ]
+    assert lengths == [48, 4, 5]
+    config = GenerationConfig(num_beams=2)
+    pipe(TEXTS[1], generation_config=config)
+    assert config.max_new_tokens is None
+
+
+def test_outputs_of_generation_that_are_more_than_tokens(translate):
+    expected = translate(TEXTS[0])
+    assert translate(TEXTS[0], return_dict_in_generate=True, output_scores=True) == expected
+    whole, cut = (
+        translate(TEXTS[1], num_beams=1, **stop)[0]["translation_text"] for stop in ({}, {"stop_strings": ["k"]})
+    )
+    assert whole.startswith("kkk") and cut == "k"
+
+
+def test_token_ids_and_spaces_as_in_transformers_4(translate):
+    outputs = translate(TEXTS[:2], return_tensors=True)
+    assert [list(output) for output in outputs] == [["translation_token_ids"]] * 2
+    texts = translate.tokenizer.batch_decode(
+        [output["translation_token_ids"] for output in outputs], skip_special_tokens=True
+    )
+    assert [{"translation_text": text.strip()} for text in texts] == translate(TEXTS[:2])
+    assert translate(" ", return_tensors=True)[0]["translation_token_ids"].numel() == 0
+    decoded = []
+    decode = translate.tokenizer.batch_decode
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(translate.tokenizer, "batch_decode", lambda ids, **given: decoded.append(given) or decode(ids))
+        translate(TEXTS[0], clean_up_tokenization_spaces=True)
+    assert decoded == [{"skip_special_tokens": True, "clean_up_tokenization_spaces": True}]
+
+
 def test_without_a_limit_the_source_gives_one(folder):
     pipe = pipeline("attn-summarization", model=str(folder / "writer"), device="cpu")
     pipe.model.generation_config = GenerationConfig(
@@ -139,6 +184,16 @@ def test_a_text_beyond_the_positions(translate):
     assert translate([long], truncation=True) == translate([cut])
 
 
+def test_half_a_character(folder, translate, ask):
+    message = r"must be text that UTF-8 can write, got 'Ada\\ud800'"
+    with pytest.raises(ValueError, match=f"`inputs` {message}"):
+        translate(["Ada", "Ada\ud800"])
+    writer = pipeline("attn-question-answering", model=str(folder / "writer"), device="cpu")
+    for pipe in (ask, writer):
+        with pytest.raises(ValueError, match=message):
+            pipe(question="Who?", context="Ada\ud800")
+
+
 @pytest.mark.parametrize("inputs", [3, {"text": "Ada"}, [None]], ids=str)
 def test_what_is_no_text(translate, inputs):
     with pytest.raises(TypeError, match="`inputs` must be a text, or an iterable of texts, got"):
@@ -156,6 +211,61 @@ def test_adapters(folder, translate, ask):
     answer = asked(question=QUESTION, context=CONTEXT)
     assert CONTEXT[answer["start"] : answer["end"]] == answer["answer"]
     assert answer["score"] != ask(question=QUESTION, context=CONTEXT)["score"]
+
+
+def test_the_prefix_of_an_adapter_lies_beside_it(folder, tmp_path):
+    base = hf_attn.HfAttnForConditionalGeneration.from_pretrained(folder / "writer")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "writer")
+    base.config.prefix = "Eve sings. "
+    base.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    for name, prefix in (("other", "Bob sings. "), ("none", None)):
+        model = hf_attn.HfAttnForConditionalGeneration.from_pretrained(tmp_path / "base")
+        adapted = add_lora(model, AdapterArguments(lora=True, lora_r=2))
+        model.config.prefix = prefix
+        adapted.save_pretrained(tmp_path / name)
+        finish_adapter(adapted, tokenizer, tmp_path / name)
+        assert not hasattr(model.generation_config, "prefix")
+        pipe = pipeline("attn-translation", model=str(tmp_path / name), device="cpu")
+        loaded, _ = load_for_inference(str(tmp_path / "base"), str(tmp_path / name))
+        for one in (pipe.model, loaded):
+            assert one.config.prefix == prefix
+            assert not hasattr(one.generation_config, "prefix")
+        assert pipe("Ada") == pipe(f"{prefix or ''}Ada", prefix="")
+    assert load_for_inference(str(tmp_path / "base"))[0].config.prefix == "Eve sings. "
+
+
+def test_the_revision_is_that_of_the_adapter(folder, tmp_path, monkeypatch):
+    """And its base has the one that the adapter names."""
+    asked = []
+    adapter = copytree(folder / "writing-adapter", tmp_path / "adapter")
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "revision": "v1"}), encoding="utf-8")
+    load = pipelines.load_complete
+
+    def found(name, **options):
+        asked.append((name, options))
+        return str(adapter / "adapter_config.json")
+
+    def downloaded(name, allow_patterns, **options):
+        asked.append((name, options))
+        return str(adapter)
+
+    def loaded(auto_class, name, *arguments, **options):
+        asked.append((name, {"revision": options["revision"]}))
+        return load(auto_class, name, *arguments, **options)
+
+    monkeypatch.setattr(pipelines, "find_adapter_config_file", found)
+    monkeypatch.setattr(pipelines, "snapshot_download", downloaded)
+    monkeypatch.setattr(pipelines, "load_complete", loaded)
+    # As `pipeline` gives it: with a commit of the base.
+    revision = ResolvedRevision("0" * 40, initial="v2", repo_id="ann/base")
+    pipelines.Seq2SeqLoader.from_pretrained("ann/adapter", revision=revision)
+    base = str(folder / "writer")
+    assert asked == [("ann/adapter", {"revision": "v2"})] * 2 + [(base, {"revision": "v1"})]
+    asked.clear()
+    pipelines.Seq2SeqLoader.from_pretrained("ann/adapter", revision=ResolvedRevision("0" * 40, repo_id="ann/base"))
+    assert asked == [("ann/adapter", {"revision": None})] * 2 + [(base, {"revision": "v1"})]
 
 
 def test_an_adapter_of_another_base(folder, tmp_path):

@@ -10,6 +10,7 @@ that the model finds unlikely everywhere is therefore a poor one.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +20,16 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 
 # A letter or digit of a script that puts spaces between words; Chinese, Japanese, Thai, Lao, Burmese and Khmer do not.
-_WORD_CHARACTER = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+_LETTER = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+# A combining mark belongs to the letter before it.
+_WORD_CHARACTER = rf"(?:{_LETTER}|[\u0300-\u036f])"
 # Half a character counts as a letter: a word may go on with it.
 _INSIDE_WORD = re.compile(f"{_WORD_CHARACTER}|\ufffd")
+
+
+def _written(term: str) -> str:
+    """A term with its characters composed, as NFC has them, and one space between its words."""
+    return unicodedata.normalize("NFC", " ".join(term.split()))
 
 
 def _whole_words(term: str) -> str:
@@ -33,8 +41,8 @@ def _whole_words(term: str) -> str:
 
 
 def has_term(text: str, term: str) -> bool:
-    """Whether a text holds a term as whole words, written exactly so but for the white space."""
-    return re.search(_whole_words(term), text) is not None
+    """Whether a text holds a term as whole words, written exactly so but for white space and composed characters."""
+    return re.search(_whole_words(_written(term)), unicodedata.normalize("NFC", text)) is not None
 
 
 class Glossary:
@@ -43,7 +51,7 @@ class Glossary:
     A source term is found as whole words. One in small letters is found in any case ("Hound" at the start of a
     sentence); one with capitals only as it is written, so that "US" is not found in "between us". Where terms overlap,
     the one that starts first counts, and of these the longest. The target term must occur at least once, as whole
-    words, written exactly so: a glossary inflects nothing.
+    words, written exactly so: a glossary inflects nothing. Composed and decomposed characters are the same.
 
     Args:
         entries: Source term -> target term.
@@ -63,7 +71,7 @@ class Glossary:
                     raise TypeError(f"`glossary` must map text to text, got {source!r}: {target!r}")
                 if not term.strip():
                     raise ValueError(f"`glossary` must hold no blank term, got {source!r}: {target!r}")
-            self._entries[" ".join(source.split())] = " ".join(target.split())
+            self._entries[_written(source)] = _written(target)
         longest_first = sorted(self._entries, key=len, reverse=True)
         self._pattern = re.compile(
             "|".join(f"(?i:{_whole_words(term)})" if term.islower() else _whole_words(term) for term in longest_first)
@@ -90,18 +98,27 @@ class Glossary:
                     f"`glossary` must hold a source term, a tab and a target term on each line, line {number} of "
                     f"{str(path)!r} is {line!r}"
                 )
-            if terms[0] in entries:
+            source = _written(terms[0])
+            if source in entries:
                 raise ValueError(
                     f"`glossary` must hold each source term once, {terms[0]!r} comes again on line {number} of "
                     f"{str(path)!r}"
                 )
-            entries[terms[0]] = terms[1]
+            entries[source] = terms[1]
         return cls(entries)
 
     def target_terms(self, text: str) -> list[str]:
         """The target terms, each once, that a translation of `text` must hold, in the order of the source terms."""
-        found = [" ".join(match.group().split()) for match in self._pattern.finditer(text)]
-        return list(dict.fromkeys(self._entries.get(term, self._entries.get(term.lower(), "")) for term in found))
+        found = self._pattern.finditer(unicodedata.normalize("NFC", text))
+        return list(dict.fromkeys(self._target(_written(match.group())) for match in found))
+
+    def _target(self, found: str) -> str:
+        for term in (found, found.lower()):
+            if term in self._entries:
+                return self._entries[term]
+        # `(?i:)` has more letters that are the same, such as the micro sign and the Greek mu.
+        same = (term for term in self._entries if term.islower() and re.fullmatch(re.escape(term), found, re.I))
+        return self._entries[next(same)]
 
 
 class TermTokens:
@@ -136,7 +153,7 @@ class TermTokens:
                 before, whole = self._token_ids(context), self._token_ids(f"{context}{joint}{term}")
                 if whole[: len(before)] == before:
                     candidates.append(tuple(whole[len(before) :]))
-            written = [ids for ids in dict.fromkeys(candidates) if self._decode(ids).strip() == term]
+            written = [ids for ids in dict.fromkeys(candidates) if _written(self._decode(ids)) == _written(term)]
             if not written:
                 raise ValueError(f"`glossary` must hold target terms that the tokenizer can write, got {term!r}")
             self._spellings[term] = written

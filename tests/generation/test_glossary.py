@@ -38,6 +38,35 @@ def test_source_terms_are_whole_words():
     assert glossary.target_terms("大犬座") == ["Hund"]
 
 
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("μm", "3 µm"),
+        ("istanbul", "in İstanbul"),
+        ("sun", "the ſun"),
+        ("café", "a cafe\u0301"),
+        ("cafe\u0301", "Café"),
+    ],
+)
+def test_other_writings_of_the_same_letters(source, text):
+    assert Glossary({source: "x"}).target_terms(text) == ["x"]
+
+
+def test_a_letter_with_a_mark_is_another_letter():
+    glossary = Glossary({"cafe": "x", "m": "y", "US": "USA", "us": "uns"})
+    assert glossary.target_terms("cafe\u0301, m\u0308") == []
+    assert glossary.target_terms("Us or US") == ["uns", "USA"]
+    assert has_term("das Cafe\u0301", "Café") and has_term("das Café", "Cafe\u0301")
+    assert not has_term("das Cafe\u0301", "Cafe")
+
+
+def test_the_prefix_of_the_sources_holds_no_terms(model, tokenizer):
+    options = {"num_beams": 3, "max_new_tokens": 6, "prefix": "hund "}
+    generator = TextGenerator(model, tokenizer, glossary={"hund": "dog"}, **options)
+    assert generator(["haus"]) == TextGenerator(model, tokenizer, **options)(["haus"])
+    assert has_term(generator(["ein hund"])[0], "dog")
+
+
 def test_has_term():
     assert has_term("Der Hund, der", "Hund")
     assert has_term("ein  großer\nHund", "großer Hund")

@@ -5,17 +5,10 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..unicode_text import is_text
+
 
 logger = logging.getLogger(__name__)
-
-
-def is_text(text: str) -> bool:
-    """Whether a string can be written in UTF-8: json may hold halves of characters, which no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def quoted(names: Iterable[Any]) -> str:

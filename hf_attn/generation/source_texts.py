@@ -8,6 +8,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from ..checkpoint_files import reading_checkpoint
+from ..unicode_text import is_text
 
 
 def source_prefix(model: PreTrainedModel, prefix: str | None = None) -> str:
@@ -27,10 +28,8 @@ def check_text(name: str, text: str, place: str = "") -> None:
     Raises:
         ValueError: UTF-8 cannot write the text.
     """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"`{name}` must be text that UTF-8 can write, got {text!r}{place}") from error
+    if not is_text(text):
+        raise ValueError(f"`{name}` must be text that UTF-8 can write, got {text!r}{place}")
 
 
 def generate_as_trained(model: Any, adapter_dir: str | Path, argument: str) -> None:

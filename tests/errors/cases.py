@@ -49,10 +49,12 @@ from hf_attn.training import (
     AdapterArguments,
     DataArguments,
     ModelArguments,
+    TaskArguments,
     average_checkpoints,
     load_model,
     load_tokenizer,
     parse_arguments,
+    start_run,
 )
 from hf_attn.training.arguments import RecipeTrainingArguments
 from hf_attn.training.hub import claim_repository, push_directory
@@ -277,6 +279,18 @@ for what, text in {
     "YAML in another encoding": b"optim: \xff\n",
 }.items():
     case("Arguments and YAML", what)(lambda bench, text=text: parse(bench, "--config", bench.file("run.yaml", text)))
+
+BEGUN = ("--model_config=hybrid_tiny", "--use_cpu", "--output_dir=run")
+for what, flags in {
+    "a push without a training": ["--test_file=rows.jsonl", "--push_to_hub"],
+    "an adapter on weights that start fresh": ["--train_file=rows.jsonl", "--lora"],
+    "a stream without an end": ["--train_file=rows.jsonl", "--streaming"],
+    "weights rounded before the training": ["--train_file=rows.jsonl", "--score_before", "--bf16_full_eval"],
+    "a checkpoint to resume that is not there": ["--train_file=rows.jsonl", "--resume_from_checkpoint=checkpoint-9"],
+}.items():
+    case("Arguments and YAML", what)(
+        lambda bench, flags=flags: start_run([*RECIPE[:3], TaskArguments, RECIPE[3]], [*BEGUN, *flags], "no.yaml", "")
+    )
 
 cases(
     "Arguments and YAML",
@@ -592,7 +606,17 @@ cases(
         *("tokenizer", "a.txt", "--vocab_size=270"),
         f"--out={Path(bench.file('out/tokenizer.json', '{}')).parent}",
     ),
+    a_picture_where_a_folder_is=lambda bench: run_command(
+        bench, "attention", "x", "--source", "a", "--out", str(Path(bench.file("a.png/b.png", "")).parent)
+    ),
     no_beams=lambda bench: TextGenerator(bench.model, bench.tokenizer, num_beams=0),
+    a_line_longer_than_the_positions=lambda bench: TextGenerator(bench.model, bench.tokenizer)(
+        ["A dog.", "A small dog runs. " * 9]
+    ),
+    half_a_character_to_translate=lambda bench: TextGenerator(bench.model, bench.tokenizer)(["A dog.", "a\ud800"]),
+    forced_prefixes_of_another_number=lambda bench: TextGenerator(bench.model, bench.tokenizer)(
+        ["A dog."], forced_prefix=["Ein", "Zwei"]
+    ),
     a_glossary_in_another_form=lambda bench: Glossary.from_file(bench.file("terms.tsv", "dog Hund\n")),
     an_empty_glossary=lambda bench: Glossary({}),
     a_context_longer_than_the_positions=lambda bench: pipe(bench, "attn-question-answering")(
@@ -656,4 +680,8 @@ cases(
     a_name_that_is_taken=on_hub(lambda bench: claim_repository("ann/taken", bench.folder)),
     a_name_that_somebody_else_has=on_hub(lambda bench: claim_repository("bob/model", bench.folder)),
     a_name_in_another_form=on_hub(lambda bench: claim_repository("a/b/c", bench.folder)),
+    nothing_to_push=on_hub(lambda bench: push_directory(bench.folder / "nowhere", "ann/model")),
+    a_damaged_record_of_the_repository=on_hub(
+        lambda bench: claim_repository("new", Path(bench.file("run/hub.json", "{")).parent)
+    ),
 )

@@ -17,7 +17,7 @@ KINDS = {
     "ImportError": "An optional package is missing; the message has the command that installs it.",
     "ConnectionError": "The Hub does not answer, before anything was trained or written.",
     "RuntimeError": "A push failed; the result lies whole on this machine, and the message says how to push it again.",
-    "status 2": "Of `hf-attn`: a wrong command line, or a `ValueError` or `ImportError`, printed to standard error.",
+    "status 2": "Of `hf-attn`: a wrong command line, or one of the errors above or of the system, on standard error.",
 }
 INTRODUCTION = """# Errors
 

@@ -46,12 +46,17 @@ TASKS = {
     "tatoeba_en_de_formal": Task("translation", "bleu", TRANSLATOR),
     "multi30k_en_de_tatoeba": Task("translation", "bleu", TRANSLATOR),
     "scitldr": Task("summarization", "rouge1", ENGLISH_BASE),
+    "aeslc": Task("summarization", "rouge1", ENGLISH_BASE),
+    "samsum_english_base": Task("summarization", "rouge1", ENGLISH_BASE),
     "qamr": Task("question_answering", "f1", ENGLISH_BASE),
+    "squadshifts": Task("question_answering", "f1", "outputs/qamr"),
+    "fairytaleqa": Task("question_answering", "rougeL", "outputs/qamr_generative"),
     "tweetqa": Task("question_answering", "rougeL", "outputs/qamr_generative"),
 }
 
 _LORA = ["--model_name_or_path={base}", "--learning_rate=3e-3", "--lora", "--lora_r=8", "--lora_alpha=16"]
 _ATTENTION = ["--lora_target_modules", "q_proj", "v_proj"]
+_ALL_LINEAR = ["--lora_r=4", "--lora_target_modules", "all-linear"]
 VARIANTS: dict[str, tuple[str, list[str]]] = {
     "scratch": (
         "from scratch",
@@ -61,7 +66,11 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "lora_attention": ("LoRA, attention alone", [*_LORA, *_ATTENTION]),
     "lora": ("LoRA, recurrences too", _LORA),
     "lora_high_rate": ("LoRA, recurrences too, learning rate 1e-2", [*_LORA, "--learning_rate=1e-2"]),
-    "lora_all": ("LoRA, all linear layers", [*_LORA, "--lora_r=4", "--lora_target_modules", "all-linear"]),
+    "lora_all": ("LoRA, all linear layers", [*_LORA, *_ALL_LINEAR]),
+    "lora_all_high_rate": (
+        "LoRA, all linear layers, learning rate 6e-3",
+        [*_LORA, "--learning_rate=6e-3", *_ALL_LINEAR],
+    ),
     "dora": ("DoRA", [*_LORA, "--use_dora"]),
     "lora_4bit": ("LoRA on 4 bits", [*_LORA, "--load_in_4bit"]),
 }

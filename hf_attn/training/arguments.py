@@ -316,8 +316,8 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         if self.generation_config is not None:
             raise ValueError(
                 "`generation_config` must be left out: a recipe sets it by its own flags and by the training data, on "
-                f"top of what the checkpoint has, got {str(self.generation_config)!r}. Use `num_beams`, `length_penalty`, "
-                "`early_stopping`, `no_repeat_ngram_size` and `generation_max_length`."
+                f"top of what the checkpoint has, got {str(self.generation_config)!r}. Use `num_beams`, "
+                "`length_penalty`, `early_stopping`, `no_repeat_ngram_size` and `generation_max_length`."
             )
         if self.generation_max_length is not None and self.generation_max_length < 2:
             raise ValueError(

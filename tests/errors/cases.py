@@ -521,6 +521,9 @@ cases(
     an_adapter_that_names_files_elsewhere=lambda bench: load_adapter(
         bench.model, adapter_with(bench, tokenizer_name_or_path="other/tokenizer")
     ),
+    an_embedding_that_nothing_reads=lambda bench: load_adapter(
+        bench.model, adapter_with(bench, modules_to_save=["shared"])
+    ),
     an_adapter_that_is_not_there=lambda bench: load_for_inference(bench.checkpoint, str(bench.folder)),
     a_target_that_no_layer_has=lambda bench: add_lora(
         bench.model, AdapterArguments(lora=True, lora_target_modules=["query"])

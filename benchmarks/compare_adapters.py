@@ -33,21 +33,27 @@ HEADER = ["task", "way", "score", "share of full", "trained", "of all", "peak me
 
 
 class Task(NamedTuple):
-    """A task: its recipe, its score in `all_results.json`, and the checkpoint that its config fine-tunes whole."""
+    """
+    A task: its recipe, its score in `all_results.json`, the checkpoint that its config fine-tunes whole, and further
+    flags of all its runs.
+    """
 
     recipe: str
     score: str
     base: str
+    flags: tuple[str, ...] = ()
 
 
 ENGLISH_BASE = "recipes/checkpoints/english_base"
 TRANSLATOR = "recipes/checkpoints/tatoeba_en_de_hybrid"
+# What a way of training brings is not to be mixed with what decoding brings.
+_PLAIN = ("--no_repeat_ngram_size=0",)
 TASKS = {
     "tatoeba_en_de_formal": Task("translation", "bleu", TRANSLATOR),
     "multi30k_en_de_tatoeba": Task("translation", "bleu", TRANSLATOR),
-    "scitldr": Task("summarization", "rouge1", ENGLISH_BASE),
-    "aeslc": Task("summarization", "rouge1", ENGLISH_BASE),
-    "samsum_english_base": Task("summarization", "rouge1", ENGLISH_BASE),
+    "scitldr": Task("summarization", "rouge1", ENGLISH_BASE, _PLAIN),
+    "aeslc": Task("summarization", "rouge1", ENGLISH_BASE, _PLAIN),
+    "samsum_english_base": Task("summarization", "rouge1", ENGLISH_BASE, _PLAIN),
     "qamr": Task("question_answering", "f1", ENGLISH_BASE),
     "squadshifts": Task("question_answering", "f1", "outputs/qamr"),
     "fairytaleqa": Task("question_answering", "rougeL", "outputs/qamr_generative"),
@@ -78,11 +84,11 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
 
 def command(task: str, variant: str) -> list[str]:
     """The command line of a run, without what starts Python."""
-    recipe, _, base = TASKS[task]
+    recipe, _, base, flags = TASKS[task]
     own = [option.format(base=base) for option in VARIANTS[variant][1]]
     return [
         "launch", "--num_processes=1", f"recipes/{recipe}.py", f"--config=recipes/configs/{task}.yaml",
-        f"--output_dir={FOLDER / task / variant}", *own,
+        f"--output_dir={FOLDER / task / variant}", *flags, *own,
     ]  # fmt: skip
 
 

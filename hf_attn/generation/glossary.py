@@ -23,6 +23,8 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 _LETTER = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
 # A combining mark belongs to the letter before it.
 _WORD_CHARACTER = rf"(?:{_LETTER}|[\u0300-\u036f])"
+# Not between two characters of one word.
+_WORD_EDGE = rf"(?:(?<!{_WORD_CHARACTER})|(?!{_WORD_CHARACTER}))"
 # Half a character counts as a letter: a word may go on with it.
 _INSIDE_WORD = re.compile(f"{_WORD_CHARACTER}|\ufffd")
 
@@ -32,17 +34,19 @@ def _written(term: str) -> str:
     return unicodedata.normalize("NFC", " ".join(term.split()))
 
 
-def _whole_words(term: str) -> str:
-    """A pattern for a term, with any white space between its words and no letter or digit beside it."""
-    pattern = r"\s+".join(re.escape(word) for word in term.split())
-    before = f"(?<!{_WORD_CHARACTER})" if re.match(_WORD_CHARACTER, term) else ""
-    after = f"(?!{_WORD_CHARACTER})" if re.match(_WORD_CHARACTER, term[-1]) else ""
-    return f"{before}{pattern}{after}"
+def _pattern(term: str) -> str:
+    """A pattern for a term with any white space between its words."""
+    return r"\s+".join(re.escape(word) for word in term.split())
+
+
+def _whole_words(pattern: str) -> str:
+    """A pattern for what another one matches, where no word goes on before or after it."""
+    return f"{_WORD_EDGE}(?:{pattern}){_WORD_EDGE}"
 
 
 def has_term(text: str, term: str) -> bool:
     """Whether a text holds a term as whole words, written exactly so but for white space and composed characters."""
-    return re.search(_whole_words(_written(term)), unicodedata.normalize("NFC", text)) is not None
+    return re.search(_whole_words(_pattern(_written(term))), unicodedata.normalize("NFC", text)) is not None
 
 
 class Glossary:
@@ -73,9 +77,8 @@ class Glossary:
                     raise ValueError(f"`glossary` must hold no blank term, got {source!r}: {target!r}")
             self._entries[_written(source)] = _written(target)
         longest_first = sorted(self._entries, key=len, reverse=True)
-        self._pattern = re.compile(
-            "|".join(f"(?i:{_whole_words(term)})" if term.islower() else _whole_words(term) for term in longest_first)
-        )
+        patterns = (f"(?i:{_pattern(term)})" if term.islower() else _pattern(term) for term in longest_first)
+        self._any_term = re.compile(_whole_words("|".join(patterns)))
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Glossary":
@@ -109,7 +112,7 @@ class Glossary:
 
     def target_terms(self, text: str) -> list[str]:
         """The target terms, each once, that a translation of `text` must hold, in the order of the source terms."""
-        found = self._pattern.finditer(unicodedata.normalize("NFC", text))
+        found = self._any_term.finditer(unicodedata.normalize("NFC", text))
         return list(dict.fromkeys(self._target(_written(match.group())) for match in found))
 
     def _target(self, found: str) -> str:

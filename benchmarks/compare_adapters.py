@@ -77,6 +77,10 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
         "LoRA, all linear layers, learning rate 6e-3",
         [*_LORA, "--learning_rate=6e-3", *_ALL_LINEAR],
     ),
+    "lora_all_wide": (
+        "LoRA, all linear layers, rank 32",
+        [*_LORA, *_ALL_LINEAR, "--lora_r=32", "--lora_alpha=64"],
+    ),
     "dora": ("DoRA", [*_LORA, "--use_dora"]),
     "lora_4bit": ("LoRA on 4 bits", [*_LORA, "--load_in_4bit"]),
 }

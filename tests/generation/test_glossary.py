@@ -38,6 +38,12 @@ def test_source_terms_are_whole_words():
     assert glossary.target_terms("大犬座") == ["Hund"]
 
 
+def test_thousands_of_terms():
+    words = list(map("".join, itertools.product("abcdefgh", repeat=4)))
+    glossary = Glossary({word: word.upper() for word in words} | {f"{word} c++": "long" for word in words})
+    assert glossary.target_terms("Abcd, hgfe C++, xabcd abcdx abcdx-hhhh ++ aaaa") == ["ABCD", "long", "HHHH", "AAAA"]
+
+
 @pytest.mark.parametrize(
     ("source", "text"),
     [

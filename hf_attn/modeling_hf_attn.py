@@ -106,18 +106,27 @@ class HfAttnModel(HfAttnPreTrainedModel):
         self.encoder.embed_tokens = self.shared
         self.decoder.embed_tokens = self.shared
 
+    def __setattr__(self, name, value):
+        """As `nn.Module.__setattr__`; what is put around `shared` for an adapter is handed on to the stacks."""
+        super().__setattr__(name, value)
+        if name == "shared":
+            for stack in filter(None, map(self._modules.get, ("encoder", "decoder"))):
+                stack.__dict__["adapted_embedding"] = None if isinstance(value, nn.Embedding) else value
+
     def check_embeddings(self) -> None:
         """
-        Refuses an adapter on `shared` that the stacks would not read.
+        Refuses an adapter on `shared` that leaves the stacks another weight.
 
         Raises:
-            ValueError: `shared` is wrapped, and the stacks' `embed_tokens` are not.
+            ValueError: `shared` is wrapped and no longer has the weight that it is tied to.
         """
-        if isinstance(self.encoder.embed_tokens, nn.Embedding) and not isinstance(self.shared, nn.Embedding):
+        adapted, embed_tokens = self.encoder.adapted_embedding, self.encoder.embed_tokens
+        if adapted is self.encoder.embedding and adapted.weight is not embed_tokens.weight:
             raise ValueError(
-                f"`shared` alone is wrapped, in {type(self.shared).__name__}, and the stacks read `embed_tokens`: an "
-                'adapter there has no effect. Use `modules_to_save=["embed_tokens", "lm_head"]`, or '
-                "`trainable_token_indices` with `tie_word_embeddings` = True."
+                f"`shared` alone is wrapped, in {type(self.shared).__name__}, and has another weight than "
+                "`embed_tokens` of the stacks: merging would lose it. Use a LoRA with `shared` among its "
+                '`target_modules`, or `modules_to_save=["embed_tokens", "lm_head"]`, or `trainable_token_indices` '
+                "with `tie_word_embeddings` = True."
             )
 
     @can_return_tuple
@@ -266,6 +275,25 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             source_length = model_kwargs["encoder_outputs"].last_hidden_state.shape[1]
             model_kwargs["past_key_values"] = adapt_cache(model_kwargs["past_key_values"], self.config, source_length)
 
+    def adapted_projection(self) -> torch.Tensor | None:
+        """
+        Weight `(vocab_size, d_model)` of the output projection with what an adapter of the embedding that it is tied
+        to adds; `None` where there is none. As in `nn.Embedding`, the row of the padding token gets no gradient.
+
+        Raises:
+            ValueError: The output projection is wrapped too.
+        """
+        embedding = self.model.decoder.adapted_embedding
+        if embedding is None or not self.config.tie_word_embeddings or embedding is not self.model.decoder.embedding:
+            return None
+        if type(self.lm_head) is not nn.Linear:
+            raise ValueError(
+                f"`shared` has an adapter, and `lm_head`, which is tied to it, is {type(self.lm_head).__name__}: one "
+                "weight cannot have both. Leave `lm_head` out of `target_modules`; it has what `shared` has."
+            )
+        # Its `weight` would be that of the layer below it.
+        return embedding(torch.arange(self.config.vocab_size, device=self.lm_head.weight.device))
+
     def copied_tokens(
         self,
         outputs: HfAttnModelOutput,
@@ -355,16 +383,20 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         hidden_states = outputs.last_hidden_state
         copied = self.copied_tokens(outputs, source_ids, encoder_outputs, input_ids)
         loss = logits = None
+        adapted = self.adapted_projection()
         # An output projection that is wrapped (an adapter, quantisation) has no weight that says what it computes.
         if skip_logits and labels is not None and type(self.lm_head) is nn.Linear:
-            projection = hidden_states, self.lm_head.weight, self.lm_head.bias
+            projection = hidden_states, self.lm_head.weight if adapted is None else adapted, self.lm_head.bias
             targets = labels, num_items_in_batch, self.config.label_smoothing
             if copied is None:
                 loss = chunked_sequence_loss(*projection, *targets)
             else:
                 loss = chunked_mixture_loss(*projection, copied, *targets)
         else:
-            logits = self.lm_head(hidden_states)
+            if adapted is None:
+                logits = self.lm_head(hidden_states)
+            else:
+                logits = nn.functional.linear(hidden_states, adapted, self.lm_head.bias)
             if copied is not None:
                 logits = mixture_log_probabilities(logits, copied)
             if labels is not None:

@@ -174,6 +174,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
     """What encoder and decoder share: embedding, positions, layers and the last norm."""
 
     stack: str
+    adapted_embedding: nn.Module | None
 
     def __init__(self, config: HfAttnConfig):
         super().__init__(config)
@@ -201,7 +202,16 @@ class HfAttnStack(HfAttnPreTrainedModel):
         self.layer_norm = build_norm(config) if config.norm_position == "pre" else None
         self.dropout = config.dropout
         self.gradient_checkpointing = False
+        # What stands around `shared` of the whole model, for an adapter. No child, or it would be saved twice.
+        self.__dict__["adapted_embedding"] = None
         self.post_init()
+
+    @property
+    def embedding(self) -> nn.Module:
+        """What turns tokens into vectors: `embed_tokens`, or the adapter on `shared`, whose weight it is."""
+        if self.adapted_embedding is None or not isinstance(self.embed_tokens, nn.Embedding):
+            return self.embed_tokens
+        return self.adapted_embedding
 
     def init_parallel_plans(self) -> None:
         """The plans, with this stack's part of the tensor-parallel plan of the whole model."""
@@ -218,7 +228,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
             raise ValueError(f"Pass exactly one of `{name}input_ids` and `{name}inputs_embeds`, got both or neither.")
         if inputs_embeds is None:
             check_token_ids(f"{name}input_ids", input_ids, self.config.vocab_size)
-            inputs_embeds = self.embed_tokens(input_ids)
+            inputs_embeds = self.embedding(input_ids)
         if inputs_embeds.shape[1] == 0:
             raise ValueError(
                 f"`{name}input_ids` must hold at least one token a row, got an empty sequence of shape "

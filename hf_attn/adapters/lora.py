@@ -4,6 +4,7 @@
 import copy
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -15,6 +16,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 from transformers.utils import ADAPTER_CONFIG_NAME, is_bitsandbytes_available
 
 from ..checkpoint_files import check_checkpoint, reading_checkpoint
+from ..configuration_hf_attn import HfAttnConfig
 from ..json_files import read_json_object
 from ..spread_weights import whole_weights
 
@@ -56,11 +58,7 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
         ValueError: A target is a tied embedding, or matches no linear layer; or a layer in 4 bits has a width that a
             CPU's kernel has no blocks for.
     """
-    named = arguments.lora_target_modules
-    lora_targets: list[str] | str | None = ALL_LINEAR if named == [ALL_LINEAR] else named
-    # Families whose layers are named as BART's, such as Marian, have no default of their own in PEFT.
-    if named is None and not has_default_targets(model) and set(ATTENTION_TARGETS) <= set(linear_names(model)):
-        lora_targets = list(ATTENTION_TARGETS)
+    lora_targets = chosen_targets(model, arguments.lora_target_modules)
     check_targets(model, lora_targets)
     fingerprint = base_fingerprint(model)
     if arguments.load_in_4bit:
@@ -82,8 +80,23 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
     # PEFT warns of a revision that is none.
     config.revision = None if revision == "main" else revision
     adapted = get_peft_model(model, config)
+    start_embeddings_as_linear(adapted)
     setattr(adapted, FINGERPRINT_ATTRIBUTE, fingerprint)
     return adapted
+
+
+def chosen_targets(model: PreTrainedModel, named: list[str] | None) -> list[str] | str | None:
+    """
+    What to give PEFT as targets: `"all-linear"` alone is a word of its own, beside others it is the layers' names.
+
+    Families whose layers are named as BART's, such as Marian, have no default in PEFT.
+    """
+    if named is None:
+        has_names = set(ATTENTION_TARGETS) <= set(linear_names(model))
+        return list(ATTENTION_TARGETS) if has_names and not has_default_targets(model) else None
+    if named == [ALL_LINEAR]:
+        return ALL_LINEAR
+    return [name for target in named for name in (linear_names(model) if target == ALL_LINEAR else [target])]
 
 
 def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) -> None:
@@ -95,8 +108,8 @@ def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) 
         lora_targets: Last parts of module names, `"all-linear"`, or `None` for the default of the family.
 
     Raises:
-        ValueError: A target is an embedding or the output projection while the two are tied, or a target matches no
-            linear layer, or the family has no default.
+        ValueError: A target is an embedding or the output projection while the two are tied, but for `shared` of an
+            hf_attn model; or a target matches no layer, or the family has no default.
     """
     if lora_targets == ALL_LINEAR:
         return
@@ -107,14 +120,17 @@ def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) 
                 f"{', '.join(linear_names(model))}."
             )
         return
-    embeddings = tied_names(model)
+    # In hf_attn models all that is tied to `shared` has its adapter.
+    adaptable = {SHARED_EMBEDDING} if model.config.model_type == HfAttnConfig.model_type else set()
+    embeddings = tied_names(model) - adaptable
     tied = [target for target in lora_targets if target.rsplit(".", 1)[-1] in embeddings]
     if tied:
+        together = f"`{SHARED_EMBEDDING}` in their place adapts all of them together. " if adaptable else ""
         raise ValueError(
             f"`lora_target_modules` names {', '.join(f'`{name}`' for name in tied)}, whose weight is shared between "
-            "the embedding and the output projection: a LoRA on one of them is lost or wrong after merging. To "
-            "train new tokens use PEFT's `trainable_token_indices`; to train the whole embedding, `embed_tokens` and "
-            "`lm_head` in its `modules_to_save`."
+            "the embedding and the output projection: a LoRA on one of them is lost or wrong after merging. "
+            f"{together}To train new tokens use PEFT's `trainable_token_indices`; to train the whole embedding, "
+            "`embed_tokens` and `lm_head` in its `modules_to_save`."
         )
     present = linear_names(model)
     modules = [name for name, _ in model.named_modules()]
@@ -158,6 +174,18 @@ def keep_four_bits_trainable(model: PreTrainedModel) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             cast(Any, module).support_avx512bf16_for_cpu = False
+
+
+def start_embeddings_as_linear(model: nn.Module) -> None:
+    """
+    Draw the random half of a LoRA on an embedding as that of a linear layer is drawn.
+
+    PEFT takes the standard normal distribution: of width 256 that is 28 times as much, and a learning rate that suits
+    the linear layers moves the embedding 28 times too fast.
+    """
+    for module in model.modules():
+        for factor in getattr(module, "lora_embedding_B", {}).values():
+            nn.init.kaiming_uniform_(factor.T, a=math.sqrt(5))
 
 
 def linear_names(model: nn.Module) -> list[str]:

@@ -7,7 +7,7 @@ with any part that it does not know, and that model goes on as it does without.
 
 import ctypes
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import nn
@@ -143,6 +143,9 @@ class CompiledStack:
             self._module(layers, str(index))
             self._fill(self._layers[index], layer)
         self._module(layers, str(len(layers)))  # none, unless layers are added
+        self._stack = ref(stack)
+        if stack.adapted_embedding is not None:
+            raise NotCompiledError(type(stack.adapted_embedding).__name__)
         embedding = self._module(stack, "embed_tokens", nn.Embedding)
         self.structure.embeddings = self._tensor(embedding, "weight", self.d_model)
         self.structure.num_tokens = len(embedding.weight)
@@ -152,6 +155,9 @@ class CompiledStack:
 
     def is_current(self) -> bool:
         """Whether all parts are where they were, and nothing listens to them."""
+        stack = self._stack()
+        if stack is None or stack.adapted_embedding is not None:
+            return False
         if any(held.get(name) is not module or _is_heard(module) for held, name, module in self._modules):
             return False
         return all(held.get(name) is tensor and tensor.data_ptr() == at for held, name, tensor, at in self._tensors)

@@ -87,7 +87,7 @@ class CompiledSteps:
     def _check(self, state: int, token_ids: torch.Tensor, position: int) -> None:
         """Raises what the model would, reading these tokens at that position, where the compiled code could not."""
         if state == REFUSED:
-            self.decoder.position_ids(self.decoder.embed_tokens(token_ids)[:, None], None, position)
+            self.decoder.position_ids(self.decoder.embedding(token_ids)[:, None], None, position)
         if state != FINE:
             raise MemoryError(_NO_MEMORY)
 

@@ -469,11 +469,14 @@ class DecoderSteps:
         self.sources = sources
         self.position = 0
         self.layers = [LayerStep(layer, decoder.positions, sources) for layer in decoder.layers]
-        self.embed_tokens = direct(decoder.embed_tokens)
+        self.embed_tokens = direct(decoder.embedding)
         self.embed_scale = decoder.embed_scale
         self.embedding_norm = None if decoder.layernorm_embedding is None else direct(decoder.layernorm_embedding)
         self.final_norm = None if decoder.layer_norm is None else direct(decoder.layer_norm)
         self.output_projection = direct(model.lm_head)
+        adapted, bias = model.adapted_projection(), model.lm_head.bias
+        if adapted is not None:
+            self.output_projection = lambda states: nn.functional.linear(states, adapted, bias)
         self.position_embeddings: torch.Tensor | None = None
         self.inputs_embeds: Any = None
 

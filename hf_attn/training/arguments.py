@@ -77,7 +77,10 @@ class AdapterArguments:
     lora_dropout: float = field(default=0.05, metadata={"help": "Dropout on the input of the update."})
     lora_target_modules: list[str] | None = field(
         default=None,
-        metadata={"help": "Names of the linear layers to adapt, or all-linear. Without it: the family's default."},
+        metadata={
+            "help": "Names of the linear layers to adapt, or all-linear; in hf_attn models also shared, the "
+            "embedding. Without it: the family's default."
+        },
     )
     use_dora: bool = field(default=False, metadata={"help": "Weight-decomposed adaptation (Liu et al. 2024)."})
     load_in_4bit: bool = field(

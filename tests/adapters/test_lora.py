@@ -1,12 +1,14 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """LoRA on the family: default targets, what is refused, merging, and the base an adapter belongs to."""
 
+import copy
 import json
 import re
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
@@ -16,7 +18,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hf_attn import HfAttnForConditionalGeneration, HfAttnForQuestionAnswering
+from hf_attn import HfAttnForConditionalGeneration, HfAttnForQuestionAnswering, HfAttnForSequenceClassification
 from hf_attn.adapters import (
     add_lora,
     base_fingerprint,
@@ -28,6 +30,7 @@ from hf_attn.adapters import (
 )
 from hf_attn.adapters.lora import keep_four_bits_trainable
 from hf_attn.data import train_tokenizer
+from hf_attn.generation import fast_generate
 from hf_attn.registration import LORA_TARGETS
 from hf_attn.training import AdapterArguments
 from tests.utils import tiny_config, tiny_model
@@ -46,11 +49,13 @@ def batch() -> dict[str, torch.Tensor]:
 
 
 def perturbed(model: PeftModel) -> PeftModel:
-    """The adapter as training would leave it: its B matrices start at zero."""
+    """The adapter as training would leave it: half of its matrices start at zero."""
     torch.manual_seed(2)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
+        if "lora_embedding_A" in name:
+            torch.nn.init.normal_(parameter, std=0.05)
     return model.eval()
 
 
@@ -65,7 +70,7 @@ def test_default_targets_are_linear_layers_of_the_family():
     assert set(LORA_TARGETS) <= set(present) and "lm_head" not in present
 
 
-@pytest.mark.parametrize("targets", [None, ["all-linear"], ["q_proj", "fc1"]])
+@pytest.mark.parametrize("targets", [None, ["all-linear"], ["q_proj", "fc1"], ["shared"], ["all-linear", "shared"]])
 def test_merged_equals_unmerged_equals_reloaded(tmp_path, targets):
     model = perturbed(add_lora(tiny_model(tiny_config(**MIXED)), arguments(lora_target_modules=targets)))
     base_logits = tiny_model(tiny_config(**MIXED))(**batch()).logits
@@ -87,14 +92,105 @@ def test_dora():
     assert any("magnitude" in name and parameter.grad is not None for name, parameter in model.named_parameters())
 
 
-@pytest.mark.parametrize("target", ["shared", "lm_head"])
-def test_tied_embeddings_are_refused(target):
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_tied_embeddings_are_refused_one_by_one(target):
     message = (
-        f"names `{target}`, whose weight is shared .* `trainable_token_indices`; to train the whole embedding, "
-        "`embed_tokens` and `lm_head` in its `modules_to_save`"
+        f"names `{target}`, whose weight is shared .* `shared` in their place .* `trainable_token_indices`; to train "
+        "the whole embedding, `embed_tokens` and `lm_head` in its `modules_to_save`"
     )
     with pytest.raises(ValueError, match=message):
         add_lora(tiny_model(), arguments(lora_target_modules=["q_proj", target]))
+
+
+def test_tied_embeddings_of_other_families_are_refused():
+    config = MarianConfig(
+        vocab_size=20, d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=8, decoder_ffn_dim=8, pad_token_id=1, eos_token_id=2,
+        decoder_start_token_id=1,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"names `shared`, whose weight is shared .* after merging. To train new"):
+        add_lora(MarianMTModel(config), arguments(lora_target_modules=["shared"]))
+
+
+def embedding_factors(model: PeftModel) -> tuple[torch.Tensor, torch.Tensor]:
+    layer = model.get_base_model().model.shared
+    return layer.lora_embedding_A["default"], layer.lora_embedding_B["default"]
+
+
+@pytest.mark.parametrize("skip_logits", [False, True])
+@pytest.mark.parametrize(
+    "fields", [{}, {"copy_attention": True}, {"tie_word_embeddings": False}], ids=["tied", "copying", "untied"]
+)
+def test_a_lora_on_the_embedding_acts_on_all_that_is_tied_to_it(fields, skip_logits):
+    model = perturbed(add_lora(tiny_model(tiny_config(**fields)), arguments(lora_target_modules=["shared"])))
+    loss = model(**batch(), skip_logits=skip_logits).loss
+    factors = embedding_factors(model)
+    gradients = torch.autograd.grad(loss, factors)
+    # The same sum as one weight of a model without an adapter.
+    base = tiny_model(tiny_config(**fields)).eval()
+    weight = base.model.shared.weight + 16 * (factors[1] @ factors[0]).T
+    named = base.named_parameters(remove_duplicate=False)
+    tied = {name: weight for name, value in named if value is base.model.shared.weight}
+    expected = torch.func.functional_call(base, tied, (), batch()).loss
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    wanted_gradients = torch.autograd.grad(expected, factors)
+    # As in `nn.Embedding`, the row of the padding token learns nothing.
+    wanted_gradients[0][:, base.config.pad_token_id] = gradients[0][:, base.config.pad_token_id]
+    for found, wanted in zip(gradients, wanted_gradients, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_a_lora_on_the_embedding_is_stored_once(tmp_path):
+    model = add_lora(tiny_model(), arguments(lora_target_modules=["shared"]))
+    model.save_pretrained(tmp_path)
+    stored = load_file(tmp_path / "adapter_model.safetensors")
+    assert sorted(name.rsplit(".", 1)[-1] for name in stored) == ["lora_embedding_A", "lora_embedding_B"]
+    assert sum(parameter.requires_grad for parameter in model.parameters()) == 2
+
+
+def test_a_lora_on_the_embedding_goes_along_with_a_copy_and_leaves_when_it_is_disabled():
+    model = perturbed(add_lora(tiny_model(), arguments(lora_target_modules=["shared"])))
+    adapted, base = model(**batch()).logits, tiny_model().eval()(**batch()).logits
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        embedding_factors(copied)[0].zero_()
+    torch.testing.assert_close(copied(**batch()).logits, base)
+    torch.testing.assert_close(model(**batch()).logits, adapted)
+    with model.disable_adapter():
+        torch.testing.assert_close(model(**batch()).logits, base)
+
+
+@pytest.mark.parametrize("model_class", [HfAttnForQuestionAnswering, HfAttnForSequenceClassification])
+def test_a_lora_on_the_embedding_serves_the_task_heads(model_class):
+    inputs = {"input_ids": torch.tensor([[5, 6, 2], [7, 5, 2]])}
+    model = tiny_model(model_class=model_class).eval()
+    base = model(**inputs)[0]
+    model = perturbed(get_peft_model(model, LoraConfig(r=2, target_modules=["shared"])))
+    adapted = model(**inputs)[0]
+    assert not torch.allclose(adapted, base, atol=1e-3)
+    torch.testing.assert_close(model.merge_and_unload()(**inputs)[0], adapted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_lora_on_the_embedding_writes_the_same_text_fast_and_merged():
+    model = perturbed(add_lora(tiny_model(tiny_config(**MIXED)), arguments(lora_target_modules=["shared"])))
+    inputs = {"input_ids": batch()["input_ids"], "num_beams": 3, "max_new_tokens": 6}
+    expected = model.generate(**inputs)
+    assert torch.equal(model.generate(**inputs, custom_generate=fast_generate), expected)
+    merged = model.merge_and_unload()
+    assert torch.equal(merged.generate(**inputs), expected)
+    assert not torch.equal(tiny_model(tiny_config(**MIXED)).eval().generate(**inputs), expected)
+
+
+def test_an_adapter_on_the_embedding_and_on_what_is_tied_to_it_is_refused():
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["shared", "lm_head"]))
+    with pytest.raises(ValueError, match=r"`lm_head`, which is tied to it, is Linear.* Leave `lm_head` out"):
+        model(**batch())
+
+
+def test_a_lora_on_the_embedding_starts_as_those_of_linear_layers_do():
+    model = add_lora(tiny_model(), arguments(lora_target_modules=["shared"]))
+    zero, drawn = embedding_factors(model)
+    assert not zero.any() and 0 < drawn.abs().max() <= len(drawn) ** -0.5
 
 
 @pytest.mark.parametrize("model_class", [HfAttnForConditionalGeneration, HfAttnForQuestionAnswering])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from hf_attn.generation import fast_generate, pack_linears
@@ -243,6 +244,15 @@ def test_what_changes_is_seen():
         assert compiled_encoder(model.model.encoder) is not None
         layer.mixer_layer_norm.double()
         assert compiled_encoder(model.model.encoder) is None
+
+
+def test_an_adapter_on_the_embedding_goes_the_old_way():
+    model = packed()
+    before = compiled_encoder(model.model.encoder), compiled_decoder(model)
+    assert all(before)
+    get_peft_model(model, LoraConfig(r=2, target_modules=["shared"]))
+    assert not any(stack.is_current() for stack in before)
+    assert compiled_encoder(model.model.encoder) is None and compiled_decoder(model) is None
 
 
 def test_copies_and_other_questions():

@@ -6,15 +6,16 @@ They collect batches (`add_batch`), work over several processes (`num_process`, 
 `compute` are those of the functions they call.
 """
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import evaluate
 from datasets import Features, Value
 from datasets import Sequence as ListOf
 
-from .question_answering import squad, squad_v2
+from .question_answering import answer_texts, check_probabilities, squad, squad_v2
 from .rows import check_same_number, check_sentences, reference_rows
 from .summarization import rouge
 from .translation import bleu, chrf, ter
@@ -39,8 +40,14 @@ Args:
 
 
 class _RowMetric(evaluate.Metric):
-    """What all have in common: rows are checked when they come, and nothing is left on disk when scoring fails."""
+    """
+    What all have in common: rows are checked when they come, and nothing is left on disk when scoring fails.
 
+    Attributes:
+        score: The function that scores strings; its keywords are the options of `compute`.
+    """
+
+    score: Callable[..., dict]
     filelocks: list[Any] | None
     file_paths: list[str] | None
 
@@ -59,15 +66,26 @@ class _RowMetric(evaluate.Metric):
         super().add_batch(predictions=predictions or [], references=references or [], **kwargs)
 
     def add(self, *, prediction=None, reference=None, **kwargs):
-        """Adds one row."""
+        """Adds one row; like `evaluate.Metric.add`, which takes the names of the columns too."""
+        prediction, reference = kwargs.pop("predictions", prediction), kwargs.pop("references", reference)
         self.add_batch(predictions=[prediction], references=[reference], **kwargs)
 
     def compute(self, *, predictions=None, references=None, **kwargs):
-        """Scores the rows given here or before; like `evaluate.Metric.compute`."""
-        if self.num_process > 1 and self.writer is None and predictions is None:
-            predictions, references = [], []
+        """
+        Scores the rows given here or before; like `evaluate.Metric.compute`.
+
+        Rows and options that are refused leave those that were added before as they are.
+        """
+        parameters = inspect.signature(self.score).parameters.values()
+        options = [option.name for option in parameters if option.kind is option.KEYWORD_ONLY]
+        unknown = [name for name in kwargs if name not in options]
+        if unknown:
+            quoted, allowed = (", ".join(f"`{name}`" for name in names) or "none" for names in (unknown, options))
+            raise TypeError(f"`compute` of {type(self).__name__} has the options {allowed}, got {quoted}")
+        if predictions is not None or references is not None or self.writer is None:
+            self.add_batch(predictions=predictions, references=references)
         try:
-            return super().compute(predictions=predictions, references=references, **kwargs)
+            return super().compute(**kwargs)
         except Exception:
             self._drop_rows()
             raise
@@ -91,9 +109,14 @@ class _TextMetric(_RowMetric):
         check_sentences("predictions", predictions)
         return list(predictions), reference_rows("references", references)
 
+    def _compute(self, predictions, references, **options) -> dict:
+        return self.score(predictions, references, **options)
+
 
 class SacreBleu(_TextMetric):
     """`hf_attn.metrics.bleu` as a metric; `compute` takes its `tokenize` and `lowercase`."""
+
+    score = staticmethod(bleu)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -103,12 +126,11 @@ class SacreBleu(_TextMetric):
             features=self._features,
         )
 
-    def _compute(self, predictions, references, **options) -> dict:
-        return bleu(predictions, references, **options)
-
 
 class Chrf(_TextMetric):
     """`hf_attn.metrics.chrf` as a metric; `compute` takes its `word_order`."""
+
+    score = staticmethod(chrf)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -118,12 +140,11 @@ class Chrf(_TextMetric):
             features=self._features,
         )
 
-    def _compute(self, predictions, references, **options) -> dict:
-        return chrf(predictions, references, **options)
-
 
 class Ter(_TextMetric):
     """`hf_attn.metrics.ter` as a metric; `compute` takes its `normalized`, `no_punct` and `case_sensitive`."""
+
+    score = staticmethod(ter)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -133,12 +154,11 @@ class Ter(_TextMetric):
             features=self._features,
         )
 
-    def _compute(self, predictions, references, **options) -> dict:
-        return ter(predictions, references, **options)
-
 
 class Rouge(_TextMetric):
     """`hf_attn.metrics.rouge` as a metric; `compute` takes its `use_stemmer`."""
+
+    score = staticmethod(rouge)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -147,9 +167,6 @@ class Rouge(_TextMetric):
             inputs_description=_TEXT_INPUTS,
             features=self._features,
         )
-
-    def _compute(self, predictions, references, **options) -> dict:
-        return rouge(predictions, references, **options)
 
 
 class _AnswerMetric(_RowMetric):
@@ -170,18 +187,23 @@ class _AnswerMetric(_RowMetric):
         _check_objects("predictions", predictions, ("id", "prediction_text"))
         _check_objects("references", references, ("id", "answers"))
         check_sentences("predictions", [row["prediction_text"] for row in predictions])
-        answers = [
-            row["answers"]["text"] if isinstance(row["answers"], Mapping) else row["answers"] for row in references
-        ]
+        probabilities = [row.get("no_answer_probability") for row in predictions]
+        check_probabilities("no_answer_probability", [0.0 if given is None else given for given in probabilities])
+        answers = [answer_texts(row["answers"], index) for index, row in enumerate(references)]
         texts = reference_rows("references", answers, may_be_empty=True)
         return (
-            [{"no_answer_probability": None, **row, "id": str(row["id"])} for row in predictions],
+            [
+                {"id": str(row["id"]), "prediction_text": row["prediction_text"], "no_answer_probability": probability}
+                for row, probability in zip(predictions, probabilities, strict=True)
+            ],
             [{"id": str(row["id"]), "answers": row_texts} for row, row_texts in zip(references, texts, strict=True)],
         )
 
 
 class Squad(_AnswerMetric):
     """`hf_attn.metrics.squad` as a metric, over rows with an id."""
+
+    score = staticmethod(squad)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -193,11 +215,13 @@ class Squad(_AnswerMetric):
 
     def _compute(self, predictions, references) -> dict:
         matched, answers = _matched_by_id(predictions, references)
-        return squad([row["prediction_text"] for row in matched], answers)
+        return self.score([row["prediction_text"] for row in matched], answers)
 
 
 class SquadV2(_AnswerMetric):
     """`hf_attn.metrics.squad_v2` as a metric, over rows with an id; `compute` takes its `no_answer_threshold`."""
+
+    score = staticmethod(squad_v2)
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -212,7 +236,7 @@ class SquadV2(_AnswerMetric):
         probabilities = [row["no_answer_probability"] for row in matched]
         is_given = any(probability is not None for probability in probabilities)
         texts = [row["prediction_text"] for row in matched]
-        return squad_v2(texts, answers, probabilities if is_given else None, **options)
+        return self.score(texts, answers, probabilities if is_given else None, **options)
 
 
 def _check_objects(name: str, rows: Sequence[Any], fields: Sequence[str]) -> None:

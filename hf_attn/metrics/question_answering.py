@@ -10,6 +10,7 @@ nothing is left of an answer, as of "The", F1 is 0 in version 1.1; in version 2.
 prediction either. And version 2.0 takes answers of which nothing is left out of those compared.
 """
 
+import math
 import re
 import string
 from collections import Counter
@@ -50,13 +51,19 @@ def _checked(predictions: Sequence[str], answers: Answers) -> tuple[list[str], l
     """Predictions, and the texts of the answers of each row."""
     check_sentences("predictions", predictions)
     if not isinstance(answers, str):
-        answers = [_answer_texts(row, index) for index, row in enumerate(answers)]
+        answers = [answer_texts(row, index) for index, row in enumerate(answers)]
     rows = reference_rows("answers", answers, may_be_empty=True)
     check_same_number("predictions", predictions, "answers", rows)
     return list(predictions), rows
 
 
-def _answer_texts(row: Any, index: int) -> Any:
+def answer_texts(row: Any, index: int) -> Any:
+    """
+    The texts in the answers of a row, which may be an object, as in SQuAD's rows.
+
+    Raises:
+        ValueError: It is one without `text`.
+    """
     if not isinstance(row, Mapping):
         return row
     if "text" not in row:
@@ -131,14 +138,17 @@ def squad_v2_rows(
 
     Raises:
         TypeError: A row is not of strings, or not a number; its index is given.
-        ValueError: No rows, or unequal numbers of rows.
+        ValueError: No rows, or unequal numbers of rows, or a probability or the threshold is NaN.
     """
     prediction_rows, answer_rows = _checked(predictions, answers)
     compared = [[answer for answer in row if normalize_answer(answer)] or [""] for row in answer_rows]
     rows = _best_rows(prediction_rows, compared, _word_f1_or_both_empty)
     if no_answer_probabilities is None:
         return rows
-    _check_probabilities(prediction_rows, no_answer_probabilities)
+    check_same_number("predictions", prediction_rows, "no_answer_probabilities", no_answer_probabilities)
+    check_probabilities("no_answer_probabilities", no_answer_probabilities)
+    if math.isnan(no_answer_threshold):
+        raise ValueError("`no_answer_threshold` must be a number to compare probabilities with, got nan")
     return {
         name: [
             (0.0 if row else 100.0) if probability > no_answer_threshold else score
@@ -204,8 +214,20 @@ def _best_threshold(
     return best / len(scores), threshold
 
 
-def _check_probabilities(predictions: Sequence[str], probabilities: Sequence[float]) -> None:
-    check_same_number("predictions", predictions, "no_answer_probabilities", probabilities)
+def check_probabilities(name: str, probabilities: Sequence[float]) -> None:
+    """
+    Refuse what cannot be compared with a threshold.
+
+    Args:
+        name: The argument's name, for the message.
+        probabilities: One number a row.
+
+    Raises:
+        TypeError: A row is not a number; its index is given.
+        ValueError: A row is NaN.
+    """
     for index, probability in enumerate(probabilities):
         if isinstance(probability, (str, bool)) or not hasattr(probability, "__float__"):
-            raise TypeError(f"`no_answer_probabilities` must hold numbers, row {index} is {probability!r}")
+            raise TypeError(f"`{name}` must hold numbers, row {index} is {probability!r}")
+        if math.isnan(probability):
+            raise ValueError(f"`{name}` must hold numbers that can be compared, row {index} is nan")

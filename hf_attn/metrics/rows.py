@@ -2,6 +2,7 @@
 """Checks on the rows that a metric is given."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def check_sentences(name: str, sentences: Sequence[str]) -> None:
@@ -31,7 +32,7 @@ def reference_rows(
 
     Args:
         name: The argument's name, for the message.
-        references: One string a row, or one list of strings a row.
+        references: One string a row, or one list or array of strings a row.
         may_be_empty: Take rows without any reference.
 
     Raises:
@@ -40,7 +41,9 @@ def reference_rows(
     """
     if isinstance(references, str):
         raise TypeError(f"`{name}` must be a sequence, one entry a row, got a single string: put it in a list")
-    rows: list[Sequence[str]] = [[row] if isinstance(row, str) else row for row in references]
+    rows: list[Any] = [[row] if isinstance(row, str) else row for row in references]
+    # Columns of lists come as arrays from pandas and from data sets in NumPy's format.
+    rows = [row.tolist() if hasattr(row, "tolist") else row for row in rows]
     for index, row in enumerate(rows):
         if not isinstance(row, (list, tuple)) or not all(isinstance(reference, str) for reference in row):
             raise TypeError(f"`{name}` must hold strings, or lists of strings, row {index} is {row!r}")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import evaluate
+import numpy as np
 import pytest
 
 from hf_attn.metrics import Chrf, Rouge, SacreBleu, Squad, SquadV2, Ter, bleu, chrf, rouge, squad, squad_v2, ter
@@ -77,6 +78,18 @@ def test_answers_are_matched_by_id():
             TypeError,
             r"`predictions` must hold strings, row 0 is 1976 \(int\)",
         ),
+        (
+            ANSWERED[:1],
+            [{"id": "three", "answers": {"answer_start": []}}],
+            ValueError,
+            r"`answers` that are objects must have `text`, row 0 has only \['answer_start'\]",
+        ),
+        (
+            [{**ANSWERED[0], "no_answer_probability": "high"}],
+            ANSWERS[2:],
+            TypeError,
+            "`no_answer_probability` must hold numbers, row 0 is 'high'",
+        ),
     ],
 )
 def test_bad_answers_are_refused(predictions, references, error, message):
@@ -87,6 +100,13 @@ def test_bad_answers_are_refused(predictions, references, error, message):
     for good in (metric, SquadV2()):
         assert good.compute(predictions=ANSWERED, references=ANSWERS)["exact_match"] == pytest.approx(200 / 3)
     assert not list(Path(metric.data_dir).glob("*.arrow"))
+
+
+def test_what_else_is_in_the_rows_of_answers_does_not_matter():
+    answered = [{**row, "score": 3} for row in ANSWERED]
+    references = [{**row, "context": "..."} for row in ANSWERS]
+    expected = SquadV2().compute(predictions=ANSWERED, references=ANSWERS)
+    assert SquadV2().compute(predictions=answered, references=references) == expected
 
 
 def test_compute_passes_keywords_on():
@@ -115,6 +135,38 @@ def test_rows_one_by_one_are_checked():
     assert metric.compute() == rouge(PREDICTIONS, REFERENCES)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"predictions": [3], "references": ["x"]}, "`predictions` must hold strings, row 0 is 3"),
+        ({"use_stemer": True}, "`compute` of Rouge has the options `use_stemmer`, got `use_stemer`"),
+    ],
+    ids=["row", "option"],
+)
+def test_what_compute_refuses_leaves_the_rows_that_were_added(given, message):
+    metric = Rouge()
+    metric.add_batch(predictions=PREDICTIONS, references=REFERENCES)
+    with pytest.raises(TypeError, match=message):
+        metric.compute(**given)
+    assert metric.compute() == rouge(PREDICTIONS, REFERENCES)
+
+
+def test_one_row_under_the_names_of_the_columns():
+    combined = evaluate.combine([SacreBleu(), Chrf()])
+    metric = SacreBleu()
+    for prediction, reference in zip(PREDICTIONS, REFERENCES, strict=True):
+        metric.add(predictions=prediction, references=reference)
+        combined.add(prediction, reference)
+    assert metric.compute() == bleu(PREDICTIONS, REFERENCES)
+    assert combined.compute()["chrf"] == chrf(PREDICTIONS, REFERENCES)["chrf"]
+
+
+def test_several_references_from_pandas_or_numpy():
+    pairs = [[reference, "another one"] for reference in REFERENCES]
+    for given in (np.array(pairs), [np.array(row, dtype=object) for row in pairs]):
+        assert Rouge().compute(predictions=np.array(PREDICTIONS), references=given) == rouge(PREDICTIONS, pairs)
+
+
 def test_several_references():
     pairs = [[reference, "another one"] for reference in REFERENCES]
     assert SacreBleu().compute(predictions=PREDICTIONS, references=pairs) == bleu(PREDICTIONS, pairs)
@@ -135,6 +187,8 @@ def test_unequal_numbers_are_refused_with_both():
 def test_no_rows_are_refused(metric):
     with pytest.raises(ValueError, match="`predictions` must hold at least one row, got 0"):
         metric().compute(predictions=[], references=[])
+    with pytest.raises(ValueError, match="`predictions` must hold at least one row, got 0"):
+        metric().compute()
 
 
 # Process 0 has two batches, process 1 one row for the first metric, none for the second and no call for the third.

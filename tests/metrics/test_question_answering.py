@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Exact match and F1 by the official SQuAD rules, and the refusal of bad rows."""
 
+import math
+
 import pytest
 
 from hf_attn.metrics import normalize_answer, squad, squad_rows, squad_v2, squad_v2_rows
@@ -87,3 +89,7 @@ def test_bad_rows_are_refused():
         squad_v2(["a"], ["a"], [0.1, 0.2])
     with pytest.raises(TypeError, match="`no_answer_probabilities` must hold numbers, row 0 is 'none'"):
         squad_v2(["a"], ["a"], ["none"])
+    with pytest.raises(ValueError, match=r"`no_answer_probabilities` must hold numbers that can .* row 1 is nan"):
+        squad_v2(["a", "b"], ["a", "b"], [0.5, math.nan])
+    with pytest.raises(ValueError, match=r"`no_answer_threshold` must be a number .* got nan"):
+        squad_v2(["a"], ["a"], [0.5], no_answer_threshold=math.nan)

@@ -73,6 +73,10 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "lora": ("LoRA, recurrences too", _LORA),
     "lora_high_rate": ("LoRA, recurrences too, learning rate 1e-2", [*_LORA, "--learning_rate=1e-2"]),
     "lora_all": ("LoRA, all linear layers", [*_LORA, *_ALL_LINEAR]),
+    "lora_attention_embedding": (
+        "LoRA, attention and the embedding",
+        [*_LORA, *_ATTENTION, "shared"],
+    ),
     "lora_all_embedding": (
         "LoRA, all linear layers and the embedding",
         [*_LORA, "--lora_r=3", "--lora_target_modules", "all-linear", "shared"],

@@ -467,8 +467,8 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
             or of the base where `name` is the directory of an adapter.
 
     Raises:
-        ValueError: The adapter was made for another base, or a checkpoint lacks weights because it was trained for
-            another task, or has its weights as a pickle, or cannot be loaded.
+        ValueError: The adapter was made for another base or another task, or a checkpoint lacks weights because it was
+            trained for another task, or has its weights as a pickle, or cannot be loaded.
     """
     adapter = _adapter_config(name, options)
     # The pipeline itself has read the config before; errors of the weights are named here.
@@ -476,6 +476,11 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
     if adapter is None:
         with reading_checkpoint("model", name):
             return load_complete(auto_class, name, **options)
+    if auto_class is AutoModelForSeq2SeqLM and adapter.get("task_type") == "QUESTION_ANS":
+        raise ValueError(
+            f"`model`: the adapter {name!r} was trained to mark answers, and this task writes text: use it in "
+            "`attn-question-answering`."
+        )
     # PEFT is imported only for an adapter.
     from .adapters import load_adapter
 

@@ -280,6 +280,11 @@ def test_an_adapter_of_another_base(folder, tmp_path):
         pipeline("attn-translation", model=str(tmp_path), tokenizer=str(folder / "writer"), device="cpu")
 
 
+def test_an_adapter_of_another_task(folder):
+    with pytest.raises(ValueError, match=r"was trained to mark answers.* use it in `attn-question-answering`"):
+        pipeline("attn-summarization", model=str(folder / "marking-adapter"), device="cpu")
+
+
 def test_a_checkpoint_of_another_task(folder, tmp_path):
     """Its missing weights would be others at each load."""
     config = tiny_config(vocab_size=300, copy_attention=True)

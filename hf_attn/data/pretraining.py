@@ -5,6 +5,7 @@ A task is drawn from (seed, epoch, row) alone, so it is the same for any number 
 resume. How long a source and a target become is known before anything is drawn: batches by a token budget need that.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -28,6 +29,8 @@ NUM_SENTINELS = 100
 
 # What stands between documents that share a block.
 _SEPARATOR = "\n"
+# Of a mixture: its order alone takes 8 bytes a row.
+_MAX_ROWS = 10**8
 
 
 class Task(NamedTuple):
@@ -464,6 +467,22 @@ class EpochNoise(TrainerCallback):
         return drawn
 
 
+def check_weight(weight: float, of: str = "") -> None:
+    """
+    Refuse what is no share of a mixture.
+
+    Args:
+        weight: As given.
+        of: Whose it is, for the message.
+
+    Raises:
+        ValueError: It is no finite number greater than 0.
+    """
+    is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+    if not (is_number and 0 < weight < math.inf):
+        raise ValueError(f"`weight` must be a number greater than 0, got {weight!r}{of}")
+
+
 def mix(
     corpora: Mapping[str, Dataset], weights: Mapping[str, float | None] | None = None, temperature: float = 1.0
 ) -> tuple[Dataset, dict[str, float]]:
@@ -492,8 +511,7 @@ def mix(
         missing = ", ".join(f"`{name}`" for name in corpora if name not in given)
         raise ValueError(f"`weight` must be given for all corpora or for none, {missing} has none")
     for name, weight in given.items():
-        if weight <= 0:
-            raise ValueError(f"`weight` must be greater than 0, got {weight} for `{name}`")
+        check_weight(weight, f" for `{name}`")
     if temperature < 1:
         raise ValueError(f"`temperature` must be at least 1, got {temperature}")
     if given and temperature != 1:
@@ -501,6 +519,12 @@ def mix(
     shares = given or {name: count ** (1 / temperature) for name, count in num_tokens.items()}
     densities = {name: shares[name] / num_tokens[name] for name in corpora}
     repeats = {name: density / min(densities.values()) for name, density in densities.items()}
+    num_rows = sum(round(len(split) * repeats[name]) for name, split in corpora.items())
+    if num_rows > _MAX_ROWS:
+        raise ValueError(
+            "`weight` of the corpora must lie closer together: a pass over the mixture would be "
+            f"{num_rows:,} blocks, and at most {_MAX_ROWS:,} are taken"
+        )
     parts = []
     start = 0
     for name, split in corpora.items():

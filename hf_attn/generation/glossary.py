@@ -178,11 +178,13 @@ class _Coverage(NamedTuple):
         begun: Spellings under way: the term, its token ids, and how many of them are there. One with all of them
             waits for the token that ends the word.
         last: The last token with text, if any.
+        is_over: Whether the model would have ended it before now.
     """
 
     met: frozenset[int] = frozenset()
     begun: tuple[tuple[int, tuple[int, ...], int], ...] = ()
     last: int | None = None
+    is_over: bool = False
 
 
 class _RowTerms:
@@ -207,7 +209,8 @@ class _RowTerms:
             elif not (self.tokens.goes_on[token] and self.tokens.stays_open[ids[-1]]):
                 met.add(term)
         begun += [(term, ids, 1) for term, ids in self._startable(coverage) if ids[0] == token]
-        return _Coverage(frozenset(met), tuple(entry for entry in begun if entry[0] not in met), token)
+        begun = [entry for entry in begun if entry[0] not in met]
+        return _Coverage(frozenset(met), tuple(begun), token, coverage.is_over)
 
     def _startable(self, coverage: _Coverage) -> list[tuple[int, tuple[int, ...]]]:
         """Spellings that may begin at the next token."""
@@ -228,8 +231,10 @@ class _RowTerms:
         return sum(needed.values())
 
     def next_tokens(self, coverage: _Coverage) -> set[int]:
-        """Tokens that begin a term or carry one on."""
+        """Tokens that begin a term or carry one on; what the model would have ended begins none before one is done."""
         carried_on = {ids[matched] for _, ids, matched in coverage.begun if matched < len(ids)}
+        if coverage.is_over and carried_on:
+            return carried_on
         return carried_on | {ids[0] for _, ids in self._startable(coverage)}
 
 
@@ -237,8 +242,9 @@ class GlossaryLogitsProcessor(LogitsProcessor):
     """Keeps in each row's beams hypotheses that will hold the row's terms; for one call of `generate` with beams.
 
     At each step the candidates of a row are the best continuations over all its beams, the best one of each beam, and
-    those that begin a term or carry one on. None may end without all terms, or leave too few tokens for the rest. They
-    are parted by how many tokens of the terms they have; the best of each part live on, then the second of each, parts
+    those that begin a term or carry one on. None may end without all terms, or leave too few tokens for the rest; one
+    that the model would end goes on with its terms alone, as more sentences could cost less than they do. They are
+    parted by how many tokens of the terms they have; the best of each part live on, then the second of each, parts
     with more tokens first, until the beams are full. All other continuations get a score of minus infinity.
 
     Rows without terms are left alone. A row of which other processors forbid every candidate loses its hypotheses.
@@ -307,8 +313,18 @@ class GlossaryLogitsProcessor(LogitsProcessor):
         alive = [state.alive.pop(tuple(hypothesis), None) for hypothesis in hypotheses]
         totals = log_probs + log_probs.new_tensor([entry[0] if entry else -torch.inf for entry in alive])[:, None]
         for beam, entry in enumerate(alive):
-            if entry is not None and state.missing(entry[1]):
-                totals[beam, self._eos_token_ids] = -torch.inf
+            if entry is None or not state.missing(entry[1]):
+                continue
+            total, coverage = entry
+            if int(totals[beam].argmax()) in self._eos_token_ids:
+                coverage = coverage._replace(is_over=True)
+                alive[beam] = total, coverage
+            if coverage.is_over:
+                # Else another sentence, and another, may cost less than the term.
+                others = torch.ones_like(totals[beam], dtype=torch.bool)
+                others[[token for token in state.next_tokens(coverage) if token < len(others)]] = False
+                totals[beam, others] = -torch.inf
+            totals[beam, self._eos_token_ids] = -torch.inf
         candidates = self._candidates(state, alive, totals)
         length = len(hypotheses[0]) + 1
         parts: dict[int, list[tuple[int, int]]] = {}

@@ -2,6 +2,7 @@
 """Any seq2seq model as a function from texts to texts, in their order, whatever the batches."""
 
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice, repeat
@@ -77,7 +78,7 @@ class TextGenerator:
             come from torch's global generators: call `transformers.set_seed` first.
 
     Raises:
-        TypeError: `generate` has no such option.
+        TypeError: `generate` has no such option, or `glossary` is none.
         ValueError: An option is out of its range, or would have no effect beside the others.
     """
 
@@ -118,6 +119,8 @@ class TextGenerator:
         self._num_generated = self._num_results if mbr is None else num_candidates or _DEFAULT_CANDIDATES
         self._check_effects(glossary is not None)
         self._glossary = Glossary(glossary) if isinstance(glossary, Mapping) else glossary
+        if self._glossary is not None and not isinstance(self._glossary, Glossary):
+            raise TypeError(f"`glossary` must map source terms to target terms, got {glossary!r}")
         self._term_tokens = TermTokens(tokenizer) if glossary is not None else None
 
     @property
@@ -441,9 +444,13 @@ def _check_numbers(options: Mapping[str, Any]) -> None:
             raise ValueError(f"`{name}` must be a whole number of at least {smallest}, got {value!r}")
     for name, largest in (("temperature", math.inf), ("top_p", 1.0)):
         value = options.get(name)
-        if value is not None and not (0 < value <= largest and math.isfinite(value)):
+        if value is not None and not (_is_finite(value) and 0 < value <= largest):
             upper = "" if largest == math.inf else f" and at most {largest:g}"
-            raise ValueError(f"`{name}` must be above 0{upper}, got {value}")
+            raise ValueError(f"`{name}` must be a number above 0{upper}, got {value!r}")
     length_penalty = options.get("length_penalty")
-    if length_penalty is not None and not math.isfinite(length_penalty):
-        raise ValueError(f"`length_penalty` must be finite, got {length_penalty}")
+    if length_penalty is not None and not _is_finite(length_penalty):
+        raise ValueError(f"`length_penalty` must be a finite number, got {length_penalty!r}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)

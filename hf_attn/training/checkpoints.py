@@ -7,6 +7,7 @@ any moment leaves either the whole checkpoint or none. The manifest also tells o
 that broke off, a lost disk block, a deletion that was killed.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -77,6 +78,10 @@ def publish_checkpoint(staged: str | Path, checkpoint: str | Path) -> None:
     staged.rename(checkpoint)
     _write_to_disk(checkpoint.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+    if staged.parent.name == STAGING_FOLDER:
+        # What another one is written into stays.
+        with contextlib.suppress(OSError):
+            staged.parent.rmdir()
 
 
 def _write_to_disk(path: Path) -> None:

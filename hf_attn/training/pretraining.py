@@ -13,6 +13,7 @@ from datasets import Dataset, concatenate_datasets
 from torch import nn
 from transformers import EvalPrediction
 
+from ..data.pretraining import check_weight
 from .arguments import DataArguments, RecipeTrainingArguments
 from .evaluation import SortedRows
 from .loading import read_splits
@@ -51,6 +52,12 @@ class Corpus:
             )
         if self.prefix is not None and not self.is_parallel:
             raise ValueError(f"`prefix` is for parallel corpora, got {self.prefix!r} without `source_lang`.")
+        for split in SPLITS:
+            files = getattr(self, split)
+            if files is not None and not isinstance(files, str):
+                raise ValueError(f"`{split}` must name a file, or a pattern of files, got {files!r}.")
+        if self.weight is not None:
+            check_weight(self.weight)
         if isinstance(self.columns, str) or not self.columns:
             raise ValueError(f"`columns` must be a list of names, got {self.columns!r}.")
 

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Noise against a slow obvious reference, blocks, mixtures, and equal draws for any workers and after a resume."""
 
+import math
 import re
 
 import numpy as np
@@ -313,7 +314,18 @@ def test_special_tokens_of_an_objective():
             lambda: mix(corpora(), {"pairs": 1}),
             "`weight` must be given for all corpora or for none, `stories` has none",
         ),
-        (lambda: mix(corpora(), {"pairs": 1, "stories": 0}), "`weight` must be greater than 0, got 0 for `stories`"),
+        (
+            lambda: mix(corpora(), {"pairs": 1, "stories": 0}),
+            "`weight` must be a number greater than 0, got 0 for `stories`",
+        ),
+        (
+            lambda: mix(corpora(), {"pairs": 1, "stories": math.nan}),
+            "`weight` must be a number greater than 0, got nan for `stories`",
+        ),
+        (
+            lambda: mix(corpora(), {"pairs": 1e10, "stories": 1}),
+            "`weight` of the corpora must lie closer together: a pass over the mixture would be",
+        ),
         (lambda: mix(corpora(), temperature=0.5), "`temperature` must be at least 1, got 0.5"),
         (
             lambda: mix(corpora(), {"pairs": 1, "stories": 1}, 2.0),

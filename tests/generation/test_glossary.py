@@ -157,6 +157,27 @@ def test_the_best_output_with_the_term_is_found():
     assert generated.sequences_scores[0].item() == pytest.approx(scores[best], abs=1e-4)
 
 
+@pytest.mark.parametrize("term", ["Köter", "Hündchen", "Vierbeiner"])
+def test_many_beams_add_no_sentences_until_a_term_is_cheap(term):
+    model, tokenizer = load_for_inference(str(CHECKPOINT))
+    [text] = TextGenerator(model, tokenizer, num_beams=8, fast=True, glossary={"dog": term})(["I have a dog."])
+    assert has_term(text, term)
+    assert text.count(".") <= 2 and len(text) < 40
+
+
+def test_what_the_model_would_end_goes_on_with_its_terms(tokenizer):
+    tokens = TermTokens(tokenizer)
+    first, *rest = tokens.spellings("house")[0]
+    processor = GlossaryLogitsProcessor([["house"]], tokens, [[2]], num_beams=2, max_length=20, eos_token_ids=[2])
+    scores = torch.full((2, len(tokenizer)), -9.0)
+    scores[:, 2] = 0.0
+    possible = processor(torch.tensor([[2], [2]]), scores).isfinite().nonzero()[:, 1].tolist()
+    assert set(possible) <= {spelling[0] for spelling in tokens.spellings("house")} and first in possible
+    # And a term that has begun is not left for another sentence.
+    kept = processor(torch.tensor([[2, first], [2, first]]), torch.full((2, len(tokenizer)), -9.0))
+    assert kept.isfinite().nonzero()[:, 1].tolist() == rest[:1]
+
+
 def test_spellings(tokenizer):
     tokens = TermTokens(tokenizer)
     spellings = [tokenizer.decode(ids) for ids in tokens.spellings("house")]

@@ -185,6 +185,12 @@ def test_scores_count_hidden_tokens_alone():
         ('["a"]', '`corpora` must hold names with an object each, such as {"novels"'),
         ('{"a": {"file": "x"}}', "`file` of `a` in `corpora` must be one of train, validation, test, columns"),
         ('{"a": {"columns": ["text"]}}', "`a` in `corpora` must name a file for train, validation, test or"),
+        ('{"a": {"train": 3}}', "`a` in `corpora`: `train` must name a file, or a pattern of files, got 3"),
+        (
+            '{"a": {"train": "x", "weight": NaN}}',
+            "`a` in `corpora`: `weight` must be a number greater than 0, got nan",
+        ),
+        ('{"a": {"train": "x", "weight": "much"}}', "`corpora`: `weight` must be a number greater than 0, got 'much'"),
         ('{"a": {"train": "x", "columns": "text"}}', "`corpora`: `columns` must be a list of names, got 'text'"),
         ('{"a": {"train": "x", "source_lang": "en"}}', "make a corpus a parallel one together, got 'en' and None"),
         ('{"a": {"train": "x", "prefix": "en: "}}', "`prefix` is for parallel corpora, got 'en: ' without"),

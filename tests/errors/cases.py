@@ -303,6 +303,7 @@ cases(
     corpora_that_are_no_json=lambda bench: parse_corpora("novels"),
     a_corpus_without_files=lambda bench: parse_corpora('{"novels": {}}'),
     an_unknown_argument_of_a_corpus=lambda bench: parse_corpora('{"novels": {"train": "a.txt", "wieght": 1}}'),
+    a_corpus_without_a_share=lambda bench: parse_corpora('{"novels": {"train": "a.txt", "weight": 0}}'),
     a_corpus_of_one_language=lambda bench: parse_corpora('{"pairs": {"train": "a.txt", "source_lang": "en"}}'),
     an_adapter_on_fresh_weights=lambda bench: check_base(
         ModelArguments(model_config="hybrid_tiny"), AdapterArguments(lora=True)
@@ -612,6 +613,7 @@ cases(
     a_picture_where_a_folder_is=lambda bench: run_command(
         bench, "attention", "x", "--source", "a", "--out", str(Path(bench.file("a.png/b.png", "")).parent)
     ),
+    a_length_penalty_that_is_no_number=lambda bench: TextGenerator(bench.model, bench.tokenizer, length_penalty="2"),
     no_beams=lambda bench: TextGenerator(bench.model, bench.tokenizer, num_beams=0),
     a_line_longer_than_the_positions=lambda bench: TextGenerator(bench.model, bench.tokenizer)(
         ["A dog.", "A small dog runs. " * 9]

@@ -245,6 +245,10 @@ def test_bad_input(model, tokenizer):
         Glossary({"dog": 3})
     with pytest.raises(ValueError, match=r"^`glossary` must hold no blank term, got 'dog': ' '$"):
         Glossary({"dog": " "})
+    with pytest.raises(
+        TypeError, match=r"^`glossary` must map source terms to target terms, got \[\('hund', 'dog'\)\]$"
+    ):
+        TextGenerator(model, tokenizer, glossary=[("hund", "dog")], num_beams=2)
     generator = TextGenerator(model, tokenizer, glossary={"hund": "big dog"}, num_beams=2, max_new_tokens=3)
     with pytest.raises(
         ValueError, match=r"`max_new_tokens` must leave room for the target terms 'big dog' and the end"

@@ -2,6 +2,7 @@
 """Rows in an order that is fast to generate from, and generated text back in the order of the rows."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Seq2SeqTrainer
+from transformers.trainer_utils import EvalLoopOutput
 
 from ..metrics import bleu
 
@@ -68,12 +70,18 @@ class SortedRows:
 
 class OrderedEvaluationTrainer(Seq2SeqTrainer):
     """
-    A `Seq2SeqTrainer` whose evaluations see every row once and in order, whatever is set for training.
+    A `Seq2SeqTrainer` whose evaluations see every row once and in order, whatever is set for training, and whose loss
+    of a split no batch size and no number of processes changes.
 
     The parent applies `train_sampling_strategy`, `dataloader_drop_last` and `dataloader_in_order` to evaluations too:
-    predictions then come in another order than the rows, or not for all of them. And it fails on rows without labels
-    where its collator makes them `None`.
+    predictions then come in another order than the rows, or not for all of them. It fails on rows without labels
+    where its collator makes them `None`. And its loss is the mean over batches of their mean losses, however many
+    target tokens each has, with rows that are repeated to fill the last batches; here it is the mean over the target
+    tokens of the split.
     """
+
+    # Of the split that is evaluated, in this process: the sum of the losses of its target tokens, and their number.
+    _summed_loss: torch.Tensor
 
     def prediction_step(
         self,
@@ -83,9 +91,52 @@ class OrderedEvaluationTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         **generation_options: Any,
     ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
-        """The parent's, without inputs that are `None`."""
+        """The parent's, without inputs that are `None`; what it adds to the loss of the split is noted."""
         given = {name: value for name, value in inputs.items() if value is not None}
-        return super().prediction_step(model, given, prediction_loss_only, ignore_keys, **generation_options)
+        if "labels" in given:
+            given["labels"] = self._without_repeated_rows(given["labels"])
+        outputs = super().prediction_step(model, given, prediction_loss_only, ignore_keys, **generation_options)
+        loss: Any = outputs[0]
+        if loss is not None:
+            num_targets = given["labels"].ne(-100).sum().to(loss.device)
+            # Without a target the mean is none.
+            summed = torch.where(num_targets > 0, loss.float() * num_targets, 0.0)
+            self._summed_loss = self._summed_loss + torch.stack([summed, num_targets.float()])
+        return outputs
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """The parent's loop, with the mean over all target tokens as its loss."""
+        self._summed_loss = torch.zeros(2, device=self.args.device)
+        # The loss of a batch is to be the mean over its own targets.
+        during_training, self.args.average_tokens_across_devices = self.args.average_tokens_across_devices, False
+        try:
+            output = super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
+        finally:
+            self.args.average_tokens_across_devices = during_training
+        summed, num_targets = self.accelerator.reduce(self._summed_loss).tolist()
+        loss_name = f"{metric_key_prefix}_loss"
+        if output.metrics is not None and loss_name in output.metrics:
+            output.metrics[loss_name] = summed / num_targets if num_targets else math.nan
+        return output
+
+    def _without_repeated_rows(self, labels: torch.Tensor) -> torch.Tensor:
+        """The labels of a batch, -100 in rows that only fill the last batches of the processes."""
+        state = self.accelerator.gradient_state
+        if not state.end_of_dataloader or state.remainder <= 0:
+            return labels
+        num_own = max(state.remainder - self.accelerator.process_index * len(labels), 0)
+        labels = labels.clone()
+        labels[num_own:] = -100
+        return labels
 
     def _get_eval_sampler(self, eval_dataset: Any) -> None:
         """None: one row after the other."""

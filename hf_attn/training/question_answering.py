@@ -145,12 +145,12 @@ def span_loss(
 
     Args:
         outputs: `start_logits` and `end_logits`, each of shape `(batch_size, length)`.
-        labels: int64 of shape `(batch_size, 2)`: first and last token.
+        labels: int64 of shape `(batch_size, 2)`: first and last token, or -100 in windows that do not count.
         num_items_in_batch: Labels of the whole update, two a window; by default those here.
     """
     logits = torch.stack([outputs["start_logits"], outputs["end_logits"]], dim=1).float()
     total = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-    return total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+    return total / (labels.ne(-100).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 def start_and_end_logits(logits: Sequence[torch.Tensor], labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

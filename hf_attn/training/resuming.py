@@ -157,10 +157,11 @@ class ResumingTrainer(Seq2SeqTrainer):
         self._globalstep_last_logged = losses["last_logged_step"]
 
     def _finalize_training(self, *arguments: Any, **keywords: Any) -> TrainOutput:
-        """The parent's, but `train_loss` is the mean over all steps of the run."""
+        """The parent's, but `train_loss` is the mean over all steps and all processes of the run."""
         steps = self.state.global_step
         share = (steps - self._initial_global_step) / steps if steps else 1.0
-        self._total_loss_scalar = (self._total_loss_scalar + self._tr_loss.item()) * share
+        since_log = self.accelerator.reduce(self._tr_loss, reduction="mean").item()
+        self._total_loss_scalar = (self._total_loss_scalar + since_log) * share
         self._tr_loss.zero_()
         return super()._finalize_training(*arguments, **keywords)
 

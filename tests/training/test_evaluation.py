@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Predictions of every row once, in order, on one process and on two, with and without labels."""
+"""Predictions of every row once, in order, and the loss of a split, on one process and on two."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 
 from hf_attn.data import train_tokenizer
@@ -27,20 +28,53 @@ EXPECTED = {
 }
 
 
+@pytest.fixture(scope="module")
+def from_two_processes(tmp_path_factory):
+    """What `predict_on_processes.py` writes."""
+    folder = tmp_path_factory.mktemp("two_processes")
+    path = folder / "written.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(
+        [*command, predict_on_processes.__file__, str(folder), str(path)],
+        env=environment, capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    return json.loads(path.read_text())
+
+
+@torch.no_grad()
+def expected_losses() -> dict[str, float]:
+    """Row by row: the mean over all target tokens."""
+    tokenizer, rows = predict_on_processes.tokenizer_and_rows()
+    losses = {}
+    for name, build in predict_on_processes.MODELS.items():
+        model = build(len(tokenizer)).eval()
+        counts = [len(row["labels"]) for row in rows]
+        sums = [
+            count * model(**{key: torch.tensor([ids]) for key, ids in row.items()}).loss.item()
+            for count, row in zip(counts, rows, strict=True)
+        ]
+        for num_rows in predict_on_processes.NUM_ROWS:
+            loss = sum(sums[:num_rows]) / sum(counts[:num_rows])
+            losses |= {f"{name}, {num_rows} rows, {way}": loss for way in ("evaluate", "predict")}
+    return losses
+
+
 def test_every_row_comes_back_once_and_in_order(tmp_path):
     assert predict_on_processes.all_predictions(str(tmp_path)) == EXPECTED
 
 
-def test_every_row_comes_back_once_and_in_order_from_two_processes(tmp_path):
-    path = tmp_path / "predictions.json"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
-    finished = subprocess.run(
-        [*command, predict_on_processes.__file__, str(tmp_path), str(path)],
-        env=environment, capture_output=True, text=True, timeout=280,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    assert json.loads(path.read_text()) == EXPECTED
+def test_every_row_comes_back_once_and_in_order_from_two_processes(from_two_processes):
+    assert from_two_processes["texts"] == EXPECTED
+
+
+def test_loss_is_the_mean_over_target_tokens(tmp_path):
+    assert predict_on_processes.all_losses(str(tmp_path)) == pytest.approx(expected_losses(), rel=1e-5)
+
+
+def test_loss_is_the_mean_over_target_tokens_of_two_processes(from_two_processes):
+    assert from_two_processes["losses"] == pytest.approx(expected_losses(), rel=1e-5)
 
 
 def test_ignored_positions_and_repeated_rows_reach_no_decoder():

@@ -96,6 +96,14 @@ def test_accumulation_changes_no_loss(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_train_loss_is_that_of_all_processes(tmp_path):
+    """Also of the steps after the last line of the log."""
+    options = {"dropout": 0.0, "num_rows": 24, "max_steps": 3, "logging_steps": 2, "gradient_accumulation_steps": 1}
+    alone = train_on_processes.train(str(tmp_path / "one"), {**options, "per_device_train_batch_size": 8})
+    together = ended_well(launch(tmp_path / "two", 2, **options, per_device_train_batch_size=4))
+    assert together["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",

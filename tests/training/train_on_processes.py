@@ -81,8 +81,9 @@ def train(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     for callback in callbacks:
         trainer.add_callback(callback)
     rows = trainer.train_dataset
-    trainer.train_and_save(last_checkpoint(folder))
+    metrics = trainer.train_and_save(last_checkpoint(folder))
     result = {
+        "train_loss": metrics.get("train_loss"),
         "history": outcome(trainer)["history"],
         "weights": digest(trainer),
         "seen": getattr(trainer, "seen", []),

@@ -130,6 +130,12 @@ def _check_training(
                 "`streaming` needs `max_steps`, since the rows are not counted, got `max_steps`="
                 f"{training_args.max_steps}."
             )
+        if data_args.streaming and training_args.tokens_per_batch is not None:
+            raise ValueError(
+                "`tokens_per_batch` sorts rows by length, which a stream does not allow, got "
+                f"{training_args.tokens_per_batch} with `streaming`. Drop one of them; `per_device_train_batch_size` "
+                "counts rows."
+            )
         return
     instead = f"got `do_train`={training_args.do_train} and training data {train!r}"
     if adapter_args.lora:

@@ -285,6 +285,7 @@ for what, flags in {
     "a push without a training": ["--test_file=rows.jsonl", "--push_to_hub"],
     "an adapter on weights that start fresh": ["--train_file=rows.jsonl", "--lora"],
     "a stream without an end": ["--train_file=rows.jsonl", "--streaming"],
+    "a stream sorted by length": ["--train_file=rows.jsonl", "--streaming", "--max_steps=9", "--tokens_per_batch=512"],
     "weights rounded before the training": ["--train_file=rows.jsonl", "--score_before", "--bf16_full_eval"],
     "a checkpoint to resume that is not there": ["--train_file=rows.jsonl", "--resume_from_checkpoint=checkpoint-9"],
 }.items():

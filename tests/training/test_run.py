@@ -31,6 +31,10 @@ TRAIN, TEST = "--train_file=no.jsonl", "--test_file=no.jsonl"
         (["--model_name_or_path={checkpoint}", TEST, "--push_to_hub"], "`push_to_hub` pushes what a training leaves"),
         ([FRESH, TRAIN, "--streaming"], "`streaming` needs `max_steps`, .* got `max_steps`=-1"),
         (
+            [FRESH, TRAIN, "--streaming", "--max_steps=9", "--tokens_per_batch=512"],
+            "`tokens_per_batch` sorts rows by length, which a stream does not allow, got 512",
+        ),
+        (
             [FRESH, TRAIN, "--score_before", "--bf16_full_eval"],
             "`bf16_full_eval` rounds .* `score_before` needs whole",
         ),

@@ -13,7 +13,7 @@ import accelerate
 import datasets
 import torch
 import transformers
-from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, hf_hub_download, try_to_load_from_cache
 from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import CONFIG_NAME, logging
@@ -24,6 +24,7 @@ from .reporting import format_table
 
 logger = logging.get_logger(__name__)
 
+CARD_FILE = "README.md"
 _SPLIT_NOTES = {
     "test": "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set.",
     "validation": "`predict_*` and, before training, `before_*`: the validation set, which stands in for a test set "
@@ -83,7 +84,7 @@ def write_model_card(
         for key, value in metrics.items()
         if key.startswith(("before_", "predict_", "eval_")) and not key.endswith(_NOT_SCORES)
     }
-    base_license = _license_of(base_model)
+    base_license = _license_of(base_model, base_revision)
     header = ModelCardData(
         language=list(languages) or None,
         license=data_license or base_license,
@@ -145,7 +146,7 @@ def write_model_card(
         f"transformers {transformers.__version__}, torch {torch.__version__}, accelerate {accelerate.__version__}, "
         f"datasets {datasets.__version__}.",
     ]
-    ModelCard("\n\n".join(sections) + "\n", ignore_metadata_errors=True).save(Path(output_dir) / "README.md")
+    ModelCard("\n\n".join(sections) + "\n", ignore_metadata_errors=True).save(Path(output_dir) / CARD_FILE)
 
 
 _NOT_SCORES = ("_runtime", "_per_second", "_samples", "_preparation_time")
@@ -193,13 +194,18 @@ def _is_on_hub(name: str | None) -> bool:
     return name is not None and _HUB_NAME.fullmatch(name) is not None and not os.path.exists(name)
 
 
-def _license_of(base_model: str | None) -> str | None:
-    """The licence that a base's own card states; of a base on the Hub it is not asked."""
-    if base_model is None or not (Path(base_model) / "README.md").is_file():
+def _license_of(base_model: str | None, revision: str | None) -> str | None:
+    """The licence that a base's own card states; none where it has no card or the Hub does not answer."""
+    if base_model is None:
         return None
+    card = Path(base_model) / CARD_FILE
     try:
-        stated = ModelCard.load(Path(base_model) / "README.md", ignore_metadata_errors=True).data.license
-    # A card that somebody else has written badly is no reason to lose the report of a run.
+        if _is_on_hub(base_model):
+            card = Path(hf_hub_download(base_model, CARD_FILE, revision=revision))
+        elif not card.is_file():
+            return None
+        stated = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    # A card that somebody else has written badly, or a network that is gone, is no reason to lose the report of a run.
     except Exception as error:
         logger.warning(f"The card of {base_model} cannot be read, its licence stays out of the new one: {error}")
         return None

@@ -112,6 +112,7 @@ def test_cards(pushed):
             assert text in card.text
         assert "Training data: train.jsonl." in card.text and str(folder) not in card.content
         assert "hub_token" not in card.text
+    assert "Of the base: cc-by-2.0." in card.text
     assert card.data.library_name == "peft" and card.data.base_model == "ann/translator"
 
 

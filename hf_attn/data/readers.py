@@ -193,7 +193,10 @@ def _read_file(path: Path, argument: str, streaming: bool) -> Dataset | Iterable
     if builder is None:
         raise ValueError(f"`{argument}` must end in {', '.join(_BUILDERS)}, with or without .gz, got {str(path)!r}")
     if not os.path.isfile(path):
-        raise ValueError(f"`{argument}` must be a file that exists, got {str(path)!r}")
+        told = f"`{argument}` must be a file that exists, got {str(path)!r}"
+        if not path.is_absolute():
+            told += f" below the working directory {os.getcwd()!r}; configs of recipes name files below the repository"
+        raise ValueError(told)
     _check_no_archive(path, argument)
     if builder == "json":
         _check_json(path, argument)

@@ -108,8 +108,15 @@ def test_a_gzip_file_that_is_cut_off(tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(ValueError, match=r"`train_file` must be a file that exists, got '.*nowhere\.jsonl'"):
+    with pytest.raises(ValueError, match=r"`train_file` must be a file that exists, got '.*nowhere\.jsonl'$"):
         load_splits(train_file=tmp_path / "nowhere.jsonl")
+
+
+def test_a_missing_file_is_looked_for_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = f"got 'recipes/rows.jsonl' below the working directory '{tmp_path}'; configs of recipes name files below"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        load_splits(train_file="recipes/rows.jsonl")
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a", "a.gz", "a.tar.gz"])

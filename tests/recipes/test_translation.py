@@ -161,8 +161,10 @@ def test_a_test_split_without_targets_is_translated_only(tmp_path, corpus, recip
 def test_bad_rows_are_refused_and_leave_nothing(tmp_path, corpus, recipe, split, rows, flags, message):
     file, run = tmp_path / "rows.jsonl", tmp_path / "run"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    # A stream is not sorted by length.
+    shared = [flag for flag in corpus if "--streaming" not in flags or not flag.startswith("--tokens_per_batch")]
     with pytest.raises(ValueError, match=re.escape(message)):
-        recipe.main([*FRESH, *corpus, f"--{split}_file={file}", f"--output_dir={run}", *flags])
+        recipe.main([*FRESH, *shared, f"--{split}_file={file}", f"--output_dir={run}", *flags])
     assert not run.exists()
 
 

@@ -24,7 +24,7 @@ from .reporting import format_table
 
 logger = logging.get_logger(__name__)
 
-CARD_FILE = "README.md"
+_CARD_FILE = "README.md"
 _SPLIT_NOTES = {
     "test": "`predict_*`: test set, `before_*`: test set before training, `eval_*`: validation set.",
     "validation": "`predict_*` and, before training, `before_*`: the validation set, which stands in for a test set "
@@ -146,7 +146,7 @@ def write_model_card(
         f"transformers {transformers.__version__}, torch {torch.__version__}, accelerate {accelerate.__version__}, "
         f"datasets {datasets.__version__}.",
     ]
-    ModelCard("\n\n".join(sections) + "\n", ignore_metadata_errors=True).save(Path(output_dir) / CARD_FILE)
+    ModelCard("\n\n".join(sections) + "\n", ignore_metadata_errors=True).save(Path(output_dir) / _CARD_FILE)
 
 
 _NOT_SCORES = ("_runtime", "_per_second", "_samples", "_preparation_time")
@@ -198,10 +198,10 @@ def _license_of(base_model: str | None, revision: str | None) -> str | None:
     """The licence that a base's own card states; none where it has no card or the Hub does not answer."""
     if base_model is None:
         return None
-    card = Path(base_model) / CARD_FILE
+    card = Path(base_model) / _CARD_FILE
     try:
         if _is_on_hub(base_model):
-            card = Path(hf_hub_download(base_model, CARD_FILE, revision=revision))
+            card = Path(hf_hub_download(base_model, _CARD_FILE, revision=revision))
         elif not card.is_file():
             return None
         stated = ModelCard.load(card, ignore_metadata_errors=True).data.license

@@ -76,7 +76,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         if len(self._lengths) < self.batches_per_step:
             raise ValueError(
                 f"`lengths` must have at least one row for each of the {self.batches_per_step} batches of a step, got "
-                f"{len(self._lengths)}"
+                f"{len(self._lengths)}: take fewer processes or a smaller update"
             )
         for row in np.flatnonzero(self._lengths.min(axis=1) < 1)[:1]:
             raise ValueError(f"`lengths` must be at least 1, got {self._lengths[row].tolist()} for row {row}")

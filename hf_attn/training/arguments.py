@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """The arguments that every recipe takes; each field is a flag and a YAML key of the same name."""
 
+import math
 import os
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
@@ -202,6 +203,13 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             "per_device_train_batch_size rows."
         },
     )
+    tokens_per_update: int | None = field(
+        default=None,
+        metadata={
+            "help": "Accumulate batches of tokens_per_batch until those of all processes together may have so many "
+            "tokens; in place of gradient_accumulation_steps, so that one process does the updates of several."
+        },
+    )
     num_beams: int = field(
         default=5,
         metadata={"help": "Beams at the end, and during training unless generation_num_beams says otherwise."},
@@ -251,12 +259,14 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             self.use_cpu = True
         if self.early_stopping_patience is not None:
             self._prepare_early_stopping(self.early_stopping_patience)
+        self._check_batches()
         do_eval = self.do_eval
         super().__post_init__()
         # The parent evaluates at the end wherever `eval_strategy` is set, with a training or without.
         self.do_eval = do_eval or (self.do_train and self.do_eval)
-        if self.tokens_per_batch is not None and self.tokens_per_batch < 1:
-            raise ValueError(f"`tokens_per_batch` must be at least 1, got {self.tokens_per_batch}.")
+        if self.tokens_per_batch is not None and self.tokens_per_update is not None:
+            at_once = self.tokens_per_batch * self.world_size
+            self.gradient_accumulation_steps = math.ceil(self.tokens_per_update / at_once)
         if self.num_beams < 1:
             raise ValueError(f"`num_beams` must be at least 1, got {self.num_beams}.")
         for name in ("length_penalty", "early_stopping"):
@@ -284,6 +294,27 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             # These are about a training, and a file with them may be used to score what it left.
             self.eval_strategy, self.load_best_model_at_end, self.early_stopping_patience = "no", False, None
             self.average_checkpoints = 0
+
+    def _check_batches(self) -> None:
+        for name in ("tokens_per_batch", "tokens_per_update"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if self.tokens_per_update is not None and self.tokens_per_batch is None:
+            raise ValueError(
+                f"`tokens_per_update` counts batches of `tokens_per_batch`, got {self.tokens_per_update} without one."
+            )
+        # With the defaults of those that say the same in another way.
+        for name, others in (
+            ("tokens_per_batch", {"per_device_train_batch_size": 8}),
+            ("tokens_per_update", {"gradient_accumulation_steps": 1, "deepspeed": None}),
+        ):
+            for other, default in others.items():
+                if getattr(self, name) is not None and getattr(self, other) != default:
+                    raise ValueError(
+                        f"`{name}` takes the place of `{other}`; choose one, got {getattr(self, name)} and "
+                        f"{getattr(self, other)!r}."
+                    )
 
     def _prepare_early_stopping(self, patience: int) -> None:
         if patience < 1:

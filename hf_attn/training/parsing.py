@@ -135,6 +135,9 @@ _EXCLUDES = {
     "model_name_or_path": ("model_config", "config_overrides"),
     "model_config": ("model_name_or_path",),
     "dataset_name": _FILES,
+    "per_device_train_batch_size": ("tokens_per_batch", "tokens_per_update"),
+    "gradient_accumulation_steps": ("tokens_per_update",),
+    "deepspeed": ("tokens_per_update",),
     **dict.fromkeys(_FILES, ("dataset_name", "dataset_config_name")),
 }
 

@@ -149,9 +149,9 @@ class ResumingTrainer(Seq2SeqTrainer):
         if len(parts) != self.args.world_size:
             logger.warning(
                 f"{self._checkpoint} was written by {len(parts)} processes and goes on with {self.args.world_size}: "
-                "batches and random numbers are others than in an unbroken run."
+                "what dropout draws, and without `tokens_per_update` batches, are others than in an unbroken run."
             )
-            return
+            parts = [sum(parts) / len(parts)] * self.args.world_size
         self._tr_loss += parts[self.args.process_index]
         self._total_loss_scalar = losses["logged"]
         self._globalstep_last_logged = losses["last_logged_step"]

@@ -3,7 +3,9 @@
 
 import copy
 import inspect
+import os
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -139,7 +141,14 @@ class RecipeTrainer(ResumingTrainer, FiniteTrainer, HubTrainer, OrderedEvaluatio
         Returns:
             The metrics of the training, with `train_tokens_per_second`; empty where nothing was left to train.
         """
-        metrics = self.train(resume_from_checkpoint=checkpoint).metrics
+        try:
+            metrics = self.train(resume_from_checkpoint=checkpoint).metrics
+        except Exception:
+            # The parent made it; a training that is refused before its first step leaves nothing there.
+            if self.args.should_save:
+                with suppress(OSError):
+                    os.rmdir(str(self.args.output_dir))
+            raise
         if self.args.average_checkpoints:
             self.accelerator.wait_for_everyone()
             load_weights(self.model, average_checkpoints(str(self.args.output_dir), self.args.average_checkpoints))

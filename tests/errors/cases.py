@@ -246,6 +246,7 @@ for what, flags in {
     "no rows to keep": [*DESCRIBED, "--max_train_samples=0"],
     "no room for a token": [*DESCRIBED, "--max_source_length=1"],
     "no budget": [*DESCRIBED, "--tokens_per_batch=0"],
+    "an update without a budget of its batches": [*DESCRIBED, "--tokens_per_update=4096"],
     "no beams": [*DESCRIBED, "--num_beams=0"],
     "a length penalty without beams": [*DESCRIBED, "--num_beams=1", "--length_penalty=1.2"],
     "no stage": [*DESCRIBED, "--do_train=false", "--do_eval=false", "--do_predict=false"],

@@ -112,8 +112,21 @@ def recipe(monkeypatch):
             ["--config_overrides=max_position_embeddings=32", "--max_source_length=16"],
             "`max_target_length` must keep within the 32 positions of the model, got a target of",
         ),
+        ([dialogue(0)], ["--tokens_per_batch=9"], "`tokens_per_batch` must hold the longest row, got 9, but row 0"),
+        (
+            [dialogue(0)],
+            ["--tokens_per_batch=99", "--tokens_per_update=999"],
+            "one row for each of the 11 batches of a step, got 1: take fewer processes or a smaller update",
+        ),
+        (
+            [dialogue(0)],
+            ["--average_checkpoints=9"],
+            "`average_checkpoints`=9 needs as many checkpoints, the training",
+        ),
     ],
-    ids=["column", "summary column", "empty", "number", "mixed types", "lead unit", "coverage", "no row", "positions"],
+    ids=(
+        "column,summary column,empty,number,mixed types,lead unit,coverage,no row,positions,budget,update,averaging"
+    ).split(","),
 )
 def test_bad_input_is_refused_and_leaves_nothing(tmp_path, recipe, rows, flags, message):
     file, run = tmp_path / "rows.jsonl", tmp_path / "run"
@@ -176,16 +189,3 @@ def test_stock_model_then_an_adapter_on_it(tmp_path, corpus):
     assert "before training" in shown and "PeftModel.from_pretrained" in shown
     load_adapter(AutoModelForSeq2SeqLM.from_pretrained(base), adapter)
     AutoModelForSeq2SeqLM.from_pretrained(adapter / "merged")
-
-
-@pytest.mark.slow
-def test_default_run_on_two_processes(tmp_path):
-    run = tmp_path / "run"
-    few = ["--max_train_samples=40", "--max_eval_samples=3", "--max_predict_samples=5", "--num_train_epochs=1"]
-    arguments = [*few, "--max_target_length=8", "--use_cpu", f"--output_dir={run}"]
-    shown = succeeded(launch(*arguments, processes=2)).stdout
-    # One process reports, on every row once.
-    assert shown.count("The result is in") == 1
-    assert len((run / "generated_predictions.txt").read_text(encoding="utf-8").splitlines()) == 5
-    results = json.loads((run / "all_results.json").read_text(encoding="utf-8"))
-    assert results["predict_lead_1_rouge1"] > 20

@@ -62,6 +62,20 @@ def test_data_arguments(arguments, message):
     ("arguments", "message"),
     [
         ({"tokens_per_batch": 0}, "`tokens_per_batch` must be at least 1, got 0"),
+        ({"tokens_per_batch": 8, "tokens_per_update": 0}, "`tokens_per_update` must be at least 1, got 0"),
+        ({"tokens_per_update": 64}, "`tokens_per_update` counts batches of `tokens_per_batch`, got 64 without one"),
+        (
+            {"tokens_per_batch": 64, "per_device_train_batch_size": 2},
+            "`tokens_per_batch` takes the place of `per_device_train_batch_size`; choose one, got 64 and 2",
+        ),
+        (
+            {"tokens_per_batch": 8, "tokens_per_update": 64, "gradient_accumulation_steps": 2},
+            "`tokens_per_update` takes the place of `gradient_accumulation_steps`; choose one, got 64 and 2",
+        ),
+        (
+            {"tokens_per_batch": 8, "tokens_per_update": 64, "deepspeed": {"zero_optimization": {"stage": 2}}},
+            "`tokens_per_update` takes the place of `deepspeed`; choose one, got 64 and ",
+        ),
         ({"num_beams": 0}, "`num_beams` must be at least 1, got 0"),
         ({"num_beams": 1, "length_penalty": 1.4}, "`length_penalty` is about beams and needs `num_beams` above 1"),
         ({"num_beams": 1, "early_stopping": True}, "`early_stopping` is about beams and needs `num_beams` above 1"),
@@ -96,6 +110,16 @@ def test_data_arguments(arguments, message):
 def test_training_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         RecipeTrainingArguments(output_dir=str(tmp_path), **arguments)
+
+
+def test_accumulation_makes_up_an_update(tmp_path):
+    steps = [
+        RecipeTrainingArguments(
+            output_dir=str(tmp_path), use_cpu=True, tokens_per_batch=budget, tokens_per_update=1000
+        ).gradient_accumulation_steps
+        for budget in (2000, 1000, 500, 300)
+    ]
+    assert steps == [1, 1, 2, 4]
 
 
 @pytest.mark.parametrize(

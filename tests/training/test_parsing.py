@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_attn.training import DataArguments, ModelArguments, parse_arguments
+from hf_attn.training import DataArguments, ModelArguments, RecipeTrainingArguments, parse_arguments
 
 
 @dataclass
@@ -56,6 +56,18 @@ def test_checkpoint_on_the_command_line_puts_fresh_weights_in_the_file_out_of_us
     (model, data), _ = parse_arguments(types, ["--config", str(file), "--model_config=luong2015", "--dataset_name=y"])
     assert (model.model_config, model.config_overrides) == ("luong2015", "dropout=0.3")
     assert (data.dataset_name, data.train_file) == ("y", None)
+
+
+@pytest.mark.parametrize(
+    ("flag", "kept"),
+    [("--gradient_accumulation_steps=2", (8, 512, None, 2)), ("--per_device_train_batch_size=4", (4, None, None, 1))],
+)
+def test_sizes_of_batches_on_the_command_line_put_budgets_in_the_file_out_of_use(tmp_path, flag, kept):
+    file = tmp_path / "run.yaml"
+    file.write_text("tokens_per_batch: 512\ntokens_per_update: 1024\n", encoding="utf-8")
+    (args,), _ = parse_arguments((RecipeTrainingArguments,), ["--config", str(file), flag, "--use_cpu"])
+    names = "per_device_train_batch_size", "tokens_per_batch", "tokens_per_update", "gradient_accumulation_steps"
+    assert tuple(getattr(args, name) for name in names) == kept
 
 
 def test_dictionaries_travel_as_json(tmp_path):

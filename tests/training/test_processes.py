@@ -104,6 +104,20 @@ def test_train_loss_is_that_of_all_processes(tmp_path):
     assert together["train_loss"] == pytest.approx(alone["train_loss"], rel=1e-5)
 
 
+def test_two_processes_go_on_as_one(tmp_path):
+    """An update by its tokens is the same on both; so is what is left of the losses since the last line of the log."""
+    options = {"dropout": 0.0, "tokens_per_batch": 60, "tokens_per_update": 120, "gradient_accumulation_steps": 1}
+    options |= {"num_train_epochs": 2}
+    whole = train_on_processes.train(str(tmp_path / "whole"), dict(options))
+    finished, _ = launch(tmp_path / "parts", 2, sigterm_after=5, **options)
+    assert "Ended by SIGTERM after step 5, with a checkpoint" in finished.stderr
+    last = train_on_processes.train(str(tmp_path / "parts"), dict(options))
+    assert len(whole["history"]) > 3
+    for entry, expected in zip(last["history"], whole["history"], strict=True):
+        assert entry == pytest.approx(expected, rel=1e-4)
+    assert last["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",

@@ -81,9 +81,12 @@ def build_trainer(
     if lora:
         torch.manual_seed(0)
         network = get_peft_model(network, LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, lora_dropout=dropout))
+    arguments = {**ARGUMENTS, **arguments}
+    if "tokens_per_batch" in arguments:
+        arguments.pop("per_device_train_batch_size")
     args = RecipeTrainingArguments(
         output_dir=str(output_dir), use_cpu=True, bf16=False, disable_tqdm=True, num_beams=1, seed=3,
-        ddp_backend="gloo" if torch.distributed.is_torchelastic_launched() else None, **{**ARGUMENTS, **arguments},
+        ddp_backend="gloo" if torch.distributed.is_torchelastic_launched() else None, **arguments,
     )  # fmt: skip
     evaluates = args.eval_strategy != "no"
     return WatchedTrainer(

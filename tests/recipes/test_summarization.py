@@ -124,9 +124,20 @@ def recipe(monkeypatch):
             "`average_checkpoints`=9 needs as many checkpoints, the training",
         ),
     ],
-    ids=(
-        "column,summary column,empty,number,mixed types,lead unit,coverage,no row,positions,budget,update,averaging"
-    ).split(","),
+    ids=[
+        "column",
+        "summary column",
+        "empty",
+        "number",
+        "types",
+        "unit",
+        "coverage",
+        "none",
+        "positions",
+        "budget",
+        "update",
+        "averaging",
+    ],
 )
 def test_bad_input_is_refused_and_leaves_nothing(tmp_path, recipe, rows, flags, message):
     file, run = tmp_path / "rows.jsonl", tmp_path / "run"

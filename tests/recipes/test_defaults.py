@@ -23,7 +23,7 @@ def test_defaults_have_equal_scores_on_one_process_and_two(tmp_path, task):
         # One process reports.
         assert shown.count("The result is in") == 1
         metrics = json.loads((run / "all_results.json").read_text(encoding="utf-8"))
-        timed = ("_runtime", "_per_second", "_memory_mib", "_flos")
+        timed = ("_runtime", "_time", "_per_second", "_memory_mib", "_flos")
         results.append({name: value for name, value in metrics.items() if not name.endswith(timed)})
         written = [run / name for name in ("generated_predictions.txt", "predictions.json")]
         predictions.append([file.read_text(encoding="utf-8") for file in written if file.is_file()])

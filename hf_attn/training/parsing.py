@@ -135,6 +135,8 @@ _EXCLUDES = {
     "model_name_or_path": ("model_config", "config_overrides"),
     "model_config": ("model_name_or_path",),
     "dataset_name": _FILES,
+    "tokens_per_batch": ("per_device_train_batch_size",),
+    "tokens_per_update": ("gradient_accumulation_steps", "deepspeed"),
     "per_device_train_batch_size": ("tokens_per_batch", "tokens_per_update"),
     "gradient_accumulation_steps": ("tokens_per_update",),
     "deepspeed": ("tokens_per_update",),

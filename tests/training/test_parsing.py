@@ -58,14 +58,23 @@ def test_checkpoint_on_the_command_line_puts_fresh_weights_in_the_file_out_of_us
     assert (data.dataset_name, data.train_file) == ("y", None)
 
 
+BUDGETS = "tokens_per_batch: 512\ntokens_per_update: 1024\n"
+SIZES = "per_device_train_batch_size: 4\ngradient_accumulation_steps: 2\n"
+
+
 @pytest.mark.parametrize(
-    ("flag", "kept"),
-    [("--gradient_accumulation_steps=2", (8, 512, None, 2)), ("--per_device_train_batch_size=4", (4, None, None, 1))],
+    ("text", "flags", "kept"),
+    [
+        (BUDGETS, ["--gradient_accumulation_steps=2"], (8, 512, None, 2)),
+        (BUDGETS, ["--per_device_train_batch_size=4"], (4, None, None, 1)),
+        (SIZES, ["--tokens_per_batch=512"], (8, 512, None, 2)),
+        (SIZES, ["--tokens_per_batch=512", "--tokens_per_update=1536"], (8, 512, 1536, 3)),
+    ],
 )
-def test_sizes_of_batches_on_the_command_line_put_budgets_in_the_file_out_of_use(tmp_path, flag, kept):
+def test_sizes_of_batches_on_the_command_line_put_others_in_the_file_out_of_use(tmp_path, text, flags, kept):
     file = tmp_path / "run.yaml"
-    file.write_text("tokens_per_batch: 512\ntokens_per_update: 1024\n", encoding="utf-8")
-    (args,), _ = parse_arguments((RecipeTrainingArguments,), ["--config", str(file), flag, "--use_cpu"])
+    file.write_text(text, encoding="utf-8")
+    (args,), _ = parse_arguments((RecipeTrainingArguments,), ["--config", str(file), *flags, "--use_cpu"])
     names = "per_device_train_batch_size", "tokens_per_batch", "tokens_per_update", "gradient_accumulation_steps"
     assert tuple(getattr(args, name) for name in names) == kept
 

@@ -18,6 +18,7 @@ from torch import nn
 from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
 from hf_attn.modeling_loss import chunked_sequence_loss
 from hf_attn.modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer
+from hf_attn.modeling_versions import CACHE_NAME
 from hf_attn.training.hardware import computes_bf16
 from measuring import interleave, repeats_for, timed, warn_if_busy
 from models import fresh_model
@@ -120,10 +121,10 @@ def stepwise_loss(model: HfAttnForConditionalGeneration, source: torch.Tensor, t
             input_ids=token,
             encoder_hidden_states=states,
             initial_context=summary,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         )
-        cache = output.past_key_values
+        cache = getattr(output, CACHE_NAME)
         outputs.append(output.last_hidden_state)
     head = model.lm_head
     return chunked_sequence_loss(torch.cat(outputs, dim=1), head.weight, head.bias, target)

@@ -8,10 +8,15 @@
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache, wraps
 from typing import Any, ClassVar, NamedTuple, TypeVar
+
+# First of all: it refuses versions of transformers that lack what follows.
+from .modeling_versions import CACHE_NAME  # isort: split
+
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
@@ -90,6 +95,9 @@ INHERITED_KEYWORDS = frozenset(
         "prefix",
     }
 )
+
+# Last parts of the names of modules that an adapter wraps by default; those that a model lacks are passed over.
+LORA_TARGETS = ("q_proj", "v_proj", "ih_proj", "hh_proj", "ih_proj_reverse", "hh_proj_reverse", "in_proj")
 
 _TINY = {
     "d_model": 128,
@@ -243,7 +251,8 @@ class HfAttnConfig(PreTrainedConfig):
         match_embedding (`bool`, defaults to `False`): Tokens of one text of a source that also stand in its other,
             such as words of the question in the context, are marked by a vector on their embedding ("exact match",
             Chen et al. 2017, section 3.2). The first `eos_token_id` parts the two.
-        use_cache (`bool`, defaults to `True`): Generation carries its state in `past_key_values`.
+        use_cache (`bool`, defaults to `True`): Generation carries its state in a cache, `past_key_values` or, from
+            transformers 5.24 on, `cache`.
         pad_token_id, bos_token_id, eos_token_id, decoder_start_token_id (`int`, default to 1, 0, 2, 2).
 
     Raises:
@@ -258,7 +267,7 @@ class HfAttnConfig(PreTrainedConfig):
     """
 
     model_type = "hf_attn"
-    keys_to_ignore_at_inference: ClassVar = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar = [CACHE_NAME]
     attribute_map: ClassVar = {
         "hidden_size": "d_model",
         "num_hidden_layers": "encoder_layers",
@@ -317,7 +326,7 @@ class HfAttnConfig(PreTrainedConfig):
         for name in kwargs:
             if name not in self.known_keywords() and not name.startswith("_"):
                 raise ValueError(
-                    f"`{name}` is not a field of HfAttnConfig{_nearest(name, self.known_keywords())}. Known fields: "
+                    f"`{name}` is not a field of HfAttnConfig{nearest(name, self.known_keywords())}. Known fields: "
                     f"{', '.join(sorted(field.name for field in fields(self)))}."
                 )
         for alias, name in self.attribute_map.items():
@@ -366,7 +375,7 @@ class HfAttnConfig(PreTrainedConfig):
         """
         if name not in PRESETS:
             raise ValueError(
-                f"`name` must be a preset, got {name!r}{_nearest(name, PRESETS)}. Presets: {', '.join(PRESETS)}."
+                f"`name` must be a preset, got {name!r}{nearest(name, PRESETS)}. Presets: {', '.join(PRESETS)}."
             )
         named = {cls.attribute_map.get(keyword, keyword): value for keyword, value in overrides.items()}
         return cls(**{**PRESETS[name], **named})
@@ -398,6 +407,11 @@ class HfAttnConfig(PreTrainedConfig):
         for key, value in unknown.items():
             setattr(config, key, value)
         return loaded
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `PreTrainedConfig.to_dict`. PEFT asks for it right before it looks up what to adapt: it is told here."""
+        add_lora_targets()
+        return super().to_dict()
 
     @property
     def cache_layer_types(self) -> list[str]:
@@ -591,6 +605,14 @@ class HfAttnConfig(PreTrainedConfig):
             )
 
 
+def add_lora_targets() -> None:
+    """Adds what LoRA adapts by default to PEFT's table, where PEFT is imported: that takes seconds."""
+    constants = sys.modules.get("peft.utils.constants")
+    if constants is not None:
+        table = constants.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+        table.setdefault(HfAttnConfig.model_type, list(LORA_TARGETS))
+
+
 # Properties of the base class that config files may hold.
 _WRITTEN_BY_OTHERS = frozenset({"_name_or_path", "_attn_implementation", "_experts_implementation"})
 
@@ -613,7 +635,7 @@ def _type_names(types: type | tuple[type, ...]) -> str:
     return " or ".join(one.__name__ for one in (types if isinstance(types, tuple) else (types,)))
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     match = difflib.get_close_matches(name, sorted(known), n=1)
     return f" (did you mean `{match[0]}`?)" if match else ""
 
@@ -626,9 +648,7 @@ def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
         ValueError: With those that are, and the nearest of them.
     """
     if value not in allowed:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(allowed)}, got {value!r}{_nearest(str(value), allowed)}."
-        )
+        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}{nearest(str(value), allowed)}.")
 
 
 def _one_a_layer(stack: str, layer_types: str | list[str], num_layers: int) -> list[str]:

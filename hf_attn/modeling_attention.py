@@ -32,6 +32,7 @@ from .modeling_efficient_attention import (
     sliding_window_attention,
     sliding_window_mask,
 )
+from .modeling_keywords import LAYER_KEYWORDS, declares_keywords
 from .modeling_loss import product_dtype
 from .modeling_positions import NoPositions, rotate
 
@@ -188,7 +189,7 @@ class Attention(nn.Module):
         config: HfAttnConfig,
         inputs_embeds: torch.Tensor,
         padding_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         layer_idx: int,
         is_decoder: bool,
     ) -> torch.Tensor | BlockMask | None:
@@ -198,13 +199,13 @@ class Attention(nn.Module):
         Args:
             inputs_embeds (`torch.Tensor`): (batch, query_length, d_model), read for its shape, dtype and device.
             padding_mask (`torch.Tensor`, *optional*): (batch, past_length + query_length), 1 at real tokens.
-            past_key_values (`Cache`, *optional*): The cache of the stack's own sequence.
+            cache (`Cache`, *optional*): The cache of the stack's own sequence.
             layer_idx (`int`): The first layer of this class.
         """
         inputs_embeds = inputs_embeds.to(product_dtype(inputs_embeds))
         if not is_decoder:
             return create_bidirectional_mask(config, inputs_embeds, padding_mask)
-        return create_causal_mask(config, inputs_embeds, padding_mask, past_key_values, layer_idx=layer_idx)
+        return create_causal_mask(config, inputs_embeds, padding_mask, cache, layer_idx=layer_idx)
 
     @classmethod
     def build_cross_mask(
@@ -220,12 +221,13 @@ class Attention(nn.Module):
             config, inputs_embeds, padding_mask, encoder_hidden_states=encoder_hidden_states
         )
 
+    @declares_keywords(LAYER_KEYWORDS)
     def forward(
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         key_value_states: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         positions: NoPositions | None = None,
         rotations: tuple[torch.Tensor, torch.Tensor] | None = None,
         initial_context: torch.Tensor | None = None,
@@ -236,7 +238,7 @@ class Attention(nn.Module):
             hidden_states (`torch.Tensor`): (batch, query_length, d_model).
             attention_mask (`torch.Tensor`, *optional*): What `build_mask` or `build_cross_mask` made.
             key_value_states (`torch.Tensor`, *optional*): The source, (batch, source_length, d_model).
-            past_key_values (`Cache`, *optional*): The cache to read and extend, of the own sequence or of the source.
+            cache (`Cache`, *optional*): The cache to read and extend, of the own sequence or of the source.
             positions (`NoPositions`, *optional*): The stack's scheme, asked for a bias of the scores.
             rotations (`tuple`, *optional*): Cosines and sines of the query positions.
             initial_context (`torch.Tensor`, *optional*): For the mixers that start from a summary; not used here.
@@ -248,20 +250,20 @@ class Attention(nn.Module):
         """
         query = self.query_states(hidden_states)
         if key_value_states is None:
-            past_length = 0 if past_key_values is None else past_key_values.get_seq_length(self.layer_idx)
+            past_length = 0 if cache is None else cache.get_seq_length(self.layer_idx)
             key, value = self.key_states(hidden_states), self.value_states(hidden_states)
             if rotations is not None:
                 query, key = rotate(query, rotations), rotate(key, rotations)
             output, weights = self.attend_own(
-                query, key, value, attention_mask, past_key_values, past_length, positions, **kwargs
+                query, key, value, attention_mask, cache, past_length, positions, **kwargs
             )
         else:
-            key, value = self.source_states(key_value_states, past_key_values)
+            key, value = self.source_states(key_value_states, cache)
             output, weights = self.attend(query, key, value, attention_mask, None, **kwargs)
         return self.out_proj(output.flatten(2)), weights
 
     def attend_own(
-        self, query, key, value, attention_mask, past_key_values, past_length, positions, **kwargs
+        self, query, key, value, attention_mask, cache, past_length, positions, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attention over the own sequence, its past included."""
         biases_scores = positions is not None and positions.biases_scores
@@ -269,26 +271,22 @@ class Attention(nn.Module):
             # Before the update: a static cache counts in place, in the tensor that `past_length` is.
             query_positions = past_length + torch.arange(query.shape[2], device=query.device)
         key_offset = 0
-        if past_key_values is not None:
-            _, key_offset = past_key_values.get_mask_sizes(query.shape[2], self.layer_idx)
-            key, value = past_key_values.update(key, value, self.layer_idx)
+        if cache is not None:
+            _, key_offset = cache.get_mask_sizes(query.shape[2], self.layer_idx)
+            key, value = cache.update(key, value, self.layer_idx)
         position_bias = None
         if biases_scores:
             key_positions = key_offset + torch.arange(key.shape[2], device=query.device)
             position_bias = positions.score_bias(key_positions - query_positions[:, None])[None].to(query.dtype)
         return self.attend(query, key, value, attention_mask, position_bias, **kwargs)
 
-    def source_states(
-        self, key_value_states: torch.Tensor, past_key_values: Cache | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def source_states(self, key_value_states: torch.Tensor, cache: Cache | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the source, projected once a sequence."""
-        if past_key_values is None:
+        if cache is None:
             return self.key_states(key_value_states), self.value_states(key_value_states)
-        layers = past_key_values.layers
+        layers = cache.layers
         if self.layer_idx >= len(layers) or not layers[self.layer_idx].is_initialized:
-            past_key_values.update(
-                self.key_states(key_value_states), self.value_states(key_value_states), self.layer_idx
-            )
+            cache.update(self.key_states(key_value_states), self.value_states(key_value_states), self.layer_idx)
         layer: Any = layers[self.layer_idx]
         return layer.keys, layer.values
 
@@ -389,6 +387,7 @@ class FixedContext(nn.Module):
     def build_cross_mask(cls, config, inputs_embeds, encoder_hidden_states, padding_mask):
         return None
 
+    @declares_keywords(LAYER_KEYWORDS)
     def forward(
         self, hidden_states: torch.Tensor, *, initial_context: torch.Tensor, **kwargs
     ) -> tuple[torch.Tensor, None]:
@@ -412,14 +411,12 @@ class SlidingAttention(Attention):
         self.num_global_tokens = config.global_attention_tokens
 
     @classmethod
-    def build_mask(cls, config, inputs_embeds, padding_mask, past_key_values, layer_idx, is_decoder):
-        if not cls.continues(inputs_embeds, past_key_values, layer_idx):
+    def build_mask(cls, config, inputs_embeds, padding_mask, cache, layer_idx, is_decoder):
+        if not cls.continues(inputs_embeds, cache, layer_idx):
             return padding_mask_of(inputs_embeds, padding_mask)
         # CODEPATH: `long_encoder` has global tokens.
         if not config.global_attention_tokens:
-            return create_sliding_window_causal_mask(
-                config, inputs_embeds, padding_mask, past_key_values, layer_idx=layer_idx
-            )
+            return create_sliding_window_causal_mask(config, inputs_embeds, padding_mask, cache, layer_idx=layer_idx)
 
         def in_window_or_global(batch_idx, head_idx, query_idx, key_idx):
             in_window = query_idx - key_idx < config.sliding_window
@@ -433,27 +430,25 @@ class SlidingAttention(Attention):
             config,
             inputs_embeds,
             padding_mask,
-            past_key_values,
+            cache,
             and_mask_function=in_window_or_global,
             layer_idx=layer_idx,
         )
 
     @staticmethod
-    def continues(states: torch.Tensor, past_key_values: Cache | None, layer_idx: int) -> bool:
+    def continues(states: torch.Tensor, cache: Cache | None, layer_idx: int) -> bool:
         """Whether `states` (..., query_length, width) are a step, or follow others, so that keys come from a cache."""
-        if past_key_values is None:
+        if cache is None:
             return False
-        return states.shape[-2] == 1 or bool(past_key_values.get_seq_length(layer_idx) > 0)
+        return states.shape[-2] == 1 or bool(cache.get_seq_length(layer_idx) > 0)
 
     def attend_own(
-        self, query, key, value, attention_mask, past_key_values, past_length, positions, **kwargs
+        self, query, key, value, attention_mask, cache, past_length, positions, **kwargs
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        if self.continues(query, past_key_values, self.layer_idx):
-            return super().attend_own(
-                query, key, value, attention_mask, past_key_values, past_length, positions, **kwargs
-            )
-        if past_key_values is not None:
-            past_key_values.update(key, value, self.layer_idx)
+        if self.continues(query, cache, self.layer_idx):
+            return super().attend_own(query, key, value, attention_mask, cache, past_length, positions, **kwargs)
+        if cache is not None:
+            cache.update(key, value, self.layer_idx)
         score_bias = positions.score_bias if positions is not None and positions.biases_scores else None
         if kwargs.get("output_attentions"):
             return self.attend_densely(query, key, value, attention_mask, score_bias)
@@ -507,19 +502,20 @@ class LinearAttention(Attention):
     carries_state = True
 
     @classmethod
-    def build_mask(cls, config, inputs_embeds, padding_mask, past_key_values, layer_idx, is_decoder):
+    def build_mask(cls, config, inputs_embeds, padding_mask, cache, layer_idx, is_decoder):
         return padding_mask_of(inputs_embeds, padding_mask)
 
+    @declares_keywords(LAYER_KEYWORDS)
     def forward(
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key = self.query_states(hidden_states), self.key_states(hidden_states)
         value = self.value_states(hidden_states)
-        cache_layer = None if past_key_values is None else past_key_values.layers[self.layer_idx]
+        cache_layer = None if cache is None else cache.layers[self.layer_idx]
         past_state = cache_layer.states if cache_layer is not None and cache_layer.is_initialized else None
         output, state = linear_attention(
             query, key, value, is_causal=self.is_causal, padding_mask=attention_mask, state=past_state

@@ -25,6 +25,7 @@ from transformers.cache_utils import (
 from transformers.utils import is_torchdynamo_compiling
 
 from .configuration_hf_attn import STATE_CACHE, HfAttnConfig
+from .modeling_versions import CACHE_NAME
 
 
 class RecurrentCacheLayer(CacheLayerMixin):
@@ -144,13 +145,13 @@ def build_cache(config: HfAttnConfig) -> EncoderDecoderCache:
     return EncoderDecoderCache(DynamicCache(config=config), DynamicCache())
 
 
-def adapt_cache(past_key_values: Cache, config: HfAttnConfig, source_length: int | None = None) -> EncoderDecoderCache:
+def adapt_cache(cache: Cache, config: HfAttnConfig, source_length: int | None = None) -> EncoderDecoderCache:
     """
     Makes a cache that was built elsewhere fit: `generate` gives the source a sliding window where the decoder has one,
     and a `DynamicCache()` knows nothing of states. Layers that fit stay as they are.
 
     Args:
-        past_key_values (`Cache`): An `EncoderDecoderCache`, or a cache for the decoder's own layers.
+        cache (`Cache`): An `EncoderDecoderCache`, or a cache for the decoder's own layers.
         config (`HfAttnConfig`): Names the layers.
         source_length (`int`, *optional*): Tokens of the source, the size of a static cross-attention cache.
 
@@ -160,10 +161,10 @@ def adapt_cache(past_key_values: Cache, config: HfAttnConfig, source_length: int
     Raises:
         ValueError: A layer that needs a state has a cache of another kind that is in use.
     """
-    if not isinstance(past_key_values, EncoderDecoderCache):
-        past_key_values = EncoderDecoderCache(past_key_values, DynamicCache())
-    own_layers = past_key_values.self_attention_cache.layers
-    source_layers = past_key_values.cross_attention_cache.layers
+    if not isinstance(cache, EncoderDecoderCache):
+        cache = EncoderDecoderCache(cache, DynamicCache())
+    own_layers = cache.self_attention_cache.layers
+    source_layers = cache.cross_attention_cache.layers
     while len(own_layers) < config.decoder_layers:
         own_layers.append(DynamicLayer())
     for layer_idx, cache_type in enumerate(config.cache_layer_types):
@@ -171,7 +172,7 @@ def adapt_cache(past_key_values: Cache, config: HfAttnConfig, source_length: int
         if cache_type == STATE_CACHE and not isinstance(layer, RecurrentCacheLayer):
             if layer.is_initialized:
                 raise ValueError(
-                    f"`past_key_values` holds keys and values for decoder layer {layer_idx}, a "
+                    f"`{CACHE_NAME}` holds keys and values for decoder layer {layer_idx}, a "
                     f"`{config.decoder_layer_types[layer_idx]}`, which keeps a state. Build it with "
                     "`DynamicCache(config=model.config)`, or let the model build it."
                 )
@@ -181,4 +182,4 @@ def adapt_cache(past_key_values: Cache, config: HfAttnConfig, source_length: int
             source_layers[layer_idx] = StaticLayer(max_cache_len=source_length or layer.max_cache_len)
         elif type(layer) not in (DynamicLayer, StaticLayer):
             source_layers[layer_idx] = DynamicLayer()
-    return past_key_values
+    return cache

@@ -32,6 +32,7 @@ from transformers.utils import (
 from .configuration_hf_attn import LAYER_TYPES, HfAttnConfig
 from .modeling_cache import adapt_cache
 from .modeling_copy import CopiedTokens, CopyHead, chunked_mixture_loss, coverage_loss, mixture_log_probabilities
+from .modeling_keywords import declares_keywords
 from .modeling_loss import IGNORE_INDEX, chunked_sequence_loss, classification_loss, sequence_loss, span_loss
 from .modeling_stacks import (
     AUTO_CLASSES,
@@ -41,6 +42,7 @@ from .modeling_stacks import (
     check_source_ids,
     check_token_ids,
 )
+from .modeling_versions import CACHE_NAME, take_either_name
 
 
 @auto_docstring(custom_intro="What the encoder-decoder returns.")
@@ -131,6 +133,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
 
     @can_return_tuple
     @auto_docstring
+    @declares_keywords()
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -138,7 +141,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
@@ -199,7 +202,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=attention_mask,
             initial_context=initial_context,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
@@ -207,7 +210,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
         )
         return HfAttnModelOutput(
             last_hidden_state=decoder_outputs.last_hidden_state,
-            past_key_values=decoder_outputs.past_key_values,
+            **{CACHE_NAME: getattr(decoder_outputs, CACHE_NAME)},
             decoder_hidden_states=decoder_outputs.hidden_states,
             decoder_attentions=decoder_outputs.attentions,
             cross_attentions=decoder_outputs.cross_attentions,
@@ -222,7 +225,7 @@ class HfAttnModel(HfAttnPreTrainedModel):
 def source_outputs(outputs: HfAttnModelOutput) -> dict:
     """What every head hands on from the model below it."""
     names = (
-        "past_key_values decoder_hidden_states decoder_attentions cross_attentions encoder_last_hidden_state "
+        f"{CACHE_NAME} decoder_hidden_states decoder_attentions cross_attentions encoder_last_hidden_state "
         "encoder_hidden_states encoder_attentions"
     )
     return {name: getattr(outputs, name) for name in names.split()}
@@ -253,9 +256,13 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         )
 
     @staticmethod
-    def create_masks_for_generate(config, inputs_embeds, attention_mask, past_key_values, **kwargs):
+    def create_masks_for_generate(config, inputs_embeds, attention_mask, *args, **kwargs):
         """Leaves the masks to the decoder, which builds one for each type of its layers."""
         return attention_mask
+
+    def _prepare_generation_config(self, generation_config, **kwargs):
+        take_either_name(kwargs, CACHE_NAME)
+        return super()._prepare_generation_config(generation_config, **kwargs)  # type: ignore[misc]
 
     def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs):
         assistant = generation_mode_kwargs.get("assistant_model", self)
@@ -271,9 +278,10 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
-        if model_kwargs.get("past_key_values") is not None:
+        cache = model_kwargs.get(CACHE_NAME)
+        if cache is not None:
             source_length = model_kwargs["encoder_outputs"].last_hidden_state.shape[1]
-            model_kwargs["past_key_values"] = adapt_cache(model_kwargs["past_key_values"], self.config, source_length)
+            model_kwargs[CACHE_NAME] = adapt_cache(cache, self.config, source_length)
 
     def adapted_projection(self) -> torch.Tensor | None:
         """
@@ -320,6 +328,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
 
     @can_return_tuple
     @auto_docstring
+    @declares_keywords()
     def forward(  # type: ignore[misc]
         self,
         input_ids: torch.LongTensor | None = None,
@@ -327,7 +336,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
@@ -372,7 +381,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             decoder_input_ids=decoder_input_ids,
             decoder_attention_mask=decoder_attention_mask,
             encoder_outputs=encoder_outputs,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
@@ -448,6 +457,7 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
 
     @can_return_tuple
     @auto_docstring
+    @declares_keywords()
     def forward(  # type: ignore[misc]
         self,
         input_ids: torch.LongTensor | None = None,
@@ -461,6 +471,7 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
         end_positions: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        source_ids: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | Seq2SeqQuestionAnsweringModelOutput:
         r"""
@@ -472,6 +483,8 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
             Whether to return the keys and values of the decoder; nothing here reads them again.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
             Rows in the whole optimizer step, by which the summed loss is divided; see [`span_loss`].
+        source_ids (`torch.LongTensor` of shape `(batch_size, source_sequence_length)`, *optional*):
+            With `match_embedding`: the tokens of the source, needed beside `inputs_embeds`.
         """
         if (start_positions is None) != (end_positions is None):
             raise ValueError(
@@ -487,6 +500,7 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=bool(use_cache),
+            source_ids=source_ids,
             return_dict=True,
             **kwargs,
         )
@@ -527,6 +541,7 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
 
     @can_return_tuple
     @auto_docstring
+    @declares_keywords()
     def forward(  # type: ignore[misc]
         self,
         input_ids: torch.LongTensor | None = None,
@@ -539,6 +554,7 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        source_ids: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | Seq2SeqSequenceClassifierOutput:
         r"""
@@ -553,6 +569,8 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
             Whether to return the keys and values of the decoder; nothing here reads them again.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
             Labels in the whole optimizer step, by which the summed loss is divided.
+        source_ids (`torch.LongTensor` of shape `(batch_size, source_sequence_length)`, *optional*):
+            With `match_embedding`: the tokens of the source, needed beside `inputs_embeds`.
         """
         outputs = self.model(
             input_ids,
@@ -563,6 +581,7 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=bool(use_cache),
+            source_ids=source_ids,
             return_dict=True,
             **kwargs,
         )

@@ -19,6 +19,7 @@ from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, NORM_TYPES, HfAttnConfig, check_choice
+from .modeling_keywords import LAYER_KEYWORDS, declares_keywords
 from .modeling_positions import NoPositions
 
 
@@ -133,6 +134,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
             )
             self.final_layer_norm = build_norm(config) if has_norms else None
 
+    @declares_keywords(LAYER_KEYWORDS)
     def forward(
         self,
         hidden_states: torch.Tensor,
@@ -140,7 +142,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
         encoder_hidden_states: torch.Tensor | None = None,
         initial_context: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        cache: EncoderDecoderCache | None = None,
         positions: NoPositions | None = None,
         rotations: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs,
@@ -154,7 +156,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
             encoder_hidden_states (`torch.Tensor`, *optional*): The source, (batch, source_length, d_model); without
                 it a decoder layer does not attend to a source.
             initial_context (`torch.Tensor`, *optional*): A summary of the source, (batch, d_model).
-            past_key_values (`EncoderDecoderCache`, *optional*): Read and extended.
+            cache (`EncoderDecoderCache`, *optional*): Read and extended.
             positions, rotations: The stack's position scheme, and what it says of these positions.
 
         Returns:
@@ -162,14 +164,14 @@ class HfAttnLayer(GradientCheckpointingLayer):
             `returns_source_weights`, the weights over the source averaged over heads, float32 (batch, length,
             source_length).
         """
-        own_cache = None if past_key_values is None else past_key_values.self_attention_cache
-        source_cache = None if past_key_values is None else past_key_values.cross_attention_cache
+        own_cache = None if cache is None else cache.self_attention_cache
+        source_cache = None if cache is None else cache.cross_attention_cache
 
         def mix(states: torch.Tensor) -> torch.Tensor:
             return self.mixer(
                 states,
                 attention_mask,
-                past_key_values=own_cache,
+                cache=own_cache,
                 initial_context=initial_context,
                 positions=positions,
                 rotations=rotations,
@@ -184,7 +186,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
                 states,
                 attention_mask=encoder_attention_mask,
                 key_value_states=encoder_hidden_states,
-                past_key_values=source_cache,
+                cache=source_cache,
                 initial_context=initial_context,
                 **(kwargs | {"output_attentions": True} if self.returns_source_weights else kwargs),
             )

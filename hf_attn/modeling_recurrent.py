@@ -27,6 +27,7 @@ from transformers.utils.generic import maybe_autocast
 
 from .configuration_hf_attn import HfAttnConfig
 from .modeling_attention import padding_mask_of
+from .modeling_keywords import LAYER_KEYWORDS, declares_keywords
 from .modeling_loss import product_dtype
 
 
@@ -90,19 +91,20 @@ class RecurrentMixer(nn.Module, ABC):
         config: HfAttnConfig,
         inputs_embeds: torch.Tensor,
         padding_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         layer_idx: int,
         is_decoder: bool,
     ) -> torch.Tensor | None:
         """What `forward` takes as `attention_mask`: the padding of these positions, `(batch_size, length)`."""
         return padding_mask_of(inputs_embeds, padding_mask)
 
+    @declares_keywords(LAYER_KEYWORDS)
     def forward(
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         *,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         initial_context: torch.Tensor | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, None]:
@@ -113,7 +115,7 @@ class RecurrentMixer(nn.Module, ABC):
             hidden_states (`torch.FloatTensor` of shape `(batch_size, length, d_model)`): The layer's input.
             attention_mask (`torch.BoolTensor` of shape `(batch_size, length)`, *optional*):
                 True at real tokens; the others neither change the state nor get an output. `None`: all are real.
-            past_key_values (`Cache`, *optional*): Its entry `layer_idx` gives the state to start from, if it has one,
+            cache (`Cache`, *optional*): Its entry `layer_idx` gives the state to start from, if it has one,
                 and receives the state after the last real token.
             initial_context (`torch.FloatTensor` of shape `(batch_size, d_model)`, *optional*):
                 Summary of the source. The state of a decoder starts from it where the cache has none yet.
@@ -124,15 +126,13 @@ class RecurrentMixer(nn.Module, ABC):
             attention map.
 
         Raises:
-            ValueError: `past_key_values` is given to a mixer made without `layer_idx`.
+            ValueError: `cache` is given to a mixer made without `layer_idx`.
         """
         cache_layer: Any = None
-        if past_key_values is not None:
+        if cache is not None:
             if self.layer_idx is None:
-                raise ValueError(
-                    "`layer_idx` must be set where `past_key_values` is used, got None: give it on creation"
-                )
-            cache_layer = past_key_values.layers[self.layer_idx]
+                raise ValueError("`layer_idx` must be set where `cache` is used, got None: give it on creation")
+            cache_layer = cache.layers[self.layer_idx]
         if cache_layer is None or cache_layer.states is None:
             states = self._initial_states(hidden_states, initial_context)
         else:

@@ -33,10 +33,12 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .configuration_hf_attn import POSITION_EMBEDDING_TYPES, HfAttnConfig
 from .modeling_attention import AdditiveAttention, Attention, eager_config
 from .modeling_cache import adapt_cache, build_cache
+from .modeling_keywords import declares_keywords
 from .modeling_layers import HfAttnLayer, build_norm, dropout, mechanism
 from .modeling_matching import MatchEmbedding
 from .modeling_positions import SinusoidalPositions, sinusoids
 from .modeling_recurrent import RecurrentMixer
+from .modeling_versions import CACHE_NAME
 
 
 AUTO_CLASSES = {
@@ -124,7 +126,7 @@ class HfAttnPreTrainedModel(PreTrainedModel):
     _tied_weights_keys: dict[str, str] = {}
     supports_gradient_checkpointing = True
     _no_split_modules = ["HfAttnLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = [CACHE_NAME]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -271,7 +273,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         self,
         inputs_embeds: torch.Tensor,
         padding_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         output_attentions: bool,
     ) -> dict[str, torch.Tensor | None]:
         """One mask a layer type, as its mixers take it."""
@@ -281,9 +283,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         for layer_idx, (layer_type, layer) in enumerate(zip(self.layer_types, self.layers, strict=True)):
             if layer_type not in masks:
                 build_mask: Any = layer.mixer.build_mask
-                masks[layer_type] = build_mask(
-                    config, inputs_embeds, padding_mask, past_key_values, layer_idx, is_decoder
-                )
+                masks[layer_type] = build_mask(config, inputs_embeds, padding_mask, cache, layer_idx, is_decoder)
         return masks
 
     def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -307,6 +307,7 @@ class HfAttnEncoder(HfAttnStack):
     @merge_with_config_defaults
     @capture_outputs
     @auto_docstring
+    @declares_keywords({"labels", "skip_logits"})  # `generate` hands on what the head takes
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -363,7 +364,7 @@ class HfAttnDecoder(HfAttnStack):
         inputs_embeds: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         encoder_attention_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         output_attentions: bool,
     ) -> dict[bool, torch.Tensor | None]:
         """
@@ -372,7 +373,7 @@ class HfAttnDecoder(HfAttnStack):
         """
         made_for = (inputs_embeds.shape, inputs_embeds.dtype, output_attentions, self.config._attn_implementation)
         # A compiled step has its masks made in the graph.
-        keeper = None if is_torchdynamo_compiling() else past_key_values
+        keeper = None if is_torchdynamo_compiling() else cache
         kept = getattr(keeper, "source_masks", None)
         if kept is not None and kept[0] is encoder_attention_mask and kept[1] == made_for:
             return kept[2]
@@ -392,6 +393,7 @@ class HfAttnDecoder(HfAttnStack):
     @merge_with_config_defaults
     @capture_outputs
     @auto_docstring
+    @declares_keywords()
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -399,7 +401,7 @@ class HfAttnDecoder(HfAttnStack):
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.LongTensor | None = None,
         initial_context: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -412,11 +414,11 @@ class HfAttnDecoder(HfAttnStack):
         source_length = None if encoder_hidden_states is None else encoder_hidden_states.shape[1]
         own_cache = None
         past_length = 0
-        if use_cache and past_key_values is None:
-            past_key_values = build_cache(self.config)
-        if past_key_values is not None:
-            past_key_values = adapt_cache(past_key_values, self.config, source_length)
-            own_cache = past_key_values.self_attention_cache
+        if use_cache and cache is None:
+            cache = build_cache(self.config)
+        if cache is not None:
+            cache = adapt_cache(cache, self.config, source_length)
+            own_cache = cache.self_attention_cache
             past_length = own_cache.get_seq_length()
 
         kwargs.setdefault("output_attentions", self.config.output_attentions)
@@ -425,7 +427,7 @@ class HfAttnDecoder(HfAttnStack):
         source_masks = {}
         if encoder_hidden_states is not None:
             source_masks = self.source_masks(
-                inputs_embeds, encoder_hidden_states, encoder_attention_mask, past_key_values, output_attentions
+                inputs_embeds, encoder_hidden_states, encoder_attention_mask, cache, output_attentions
             )
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask, past_length)
         source_weights = None
@@ -436,14 +438,14 @@ class HfAttnDecoder(HfAttnStack):
                 encoder_hidden_states,
                 initial_context,
                 encoder_attention_mask=source_masks.get(bool(layer.returns_source_weights)),
-                past_key_values=past_key_values,
+                **{CACHE_NAME: cache},  # named as gradient checkpointing knows it
                 positions=self.positions,
                 rotations=rotations,
                 **kwargs,
             )
         return HfAttnDecoderOutput(
             last_hidden_state=self.finish(hidden_states),
-            past_key_values=past_key_values,
+            **{CACHE_NAME: cache},  # type: ignore[arg-type]
             source_weights=source_weights,
             inputs_embeds=None if source_weights is None else inputs_embeds,
         )

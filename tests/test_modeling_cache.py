@@ -7,6 +7,7 @@ from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer, StaticSlidingWindowLayer
 
 from hf_attn.modeling_cache import RecurrentCacheLayer, StaticRecurrentCacheLayer, adapt_cache, build_cache
+from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import tiny_batch, tiny_config, tiny_model
 
 
@@ -109,7 +110,7 @@ def test_keys_in_the_place_of_a_state_are_refused():
     cache = DynamicCache()
     for layer_idx in range(3):
         cache.update(torch.zeros(1, 4, 2, 4), torch.zeros(1, 4, 2, 4), layer_idx)
-    with pytest.raises(ValueError, match="`past_key_values` holds keys and values for decoder layer 0, a `lstm`"):
+    with pytest.raises(ValueError, match=f"`{CACHE_NAME}` holds keys and values for decoder layer 0, a `lstm`"):
         adapt_cache(cache, config)
 
 
@@ -120,8 +121,8 @@ def test_a_plain_dynamic_cache_serves_generation_steps():
     ids = batch["labels"]
     expected = model(input_ids=batch["input_ids"], decoder_input_ids=ids, use_cache=False).logits
     past = DynamicCache()
-    first = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :3], past_key_values=past, use_cache=True)
-    second = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, 3:], past_key_values=first.past_key_values)
+    first = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, :3], cache=past, use_cache=True)
+    second = model(input_ids=batch["input_ids"], decoder_input_ids=ids[:, 3:], cache=first[CACHE_NAME])
     torch.testing.assert_close(torch.cat((first.logits, second.logits), dim=1), expected, atol=1e-5, rtol=1e-5)
 
 

@@ -237,7 +237,7 @@ def test_cached_equals_uncached(mixer_class, prefill, layer_class):
     steps = [hidden_states[:, :prefill]] if prefill else []
     steps += hidden_states[:, prefill:].split(1, dim=1)
     with torch.no_grad():
-        outputs = [mixer(step, past_key_values=cache, initial_context=context)[0] for step in steps]
+        outputs = [mixer(step, cache=cache, initial_context=context)[0] for step in steps]
     torch.testing.assert_close(torch.cat(outputs, dim=1), expected)
     assert cache.get_seq_length(0) == 6
     assert len(cache.layers[0].states) == mixer.num_states
@@ -252,7 +252,7 @@ def test_cached_equals_uncached_after_ragged_prefill(mixer_class):
     expected = mixer(hidden_states, full_mask, initial_context=context)[0]
     cache = make_cache()
     outputs = [
-        mixer(hidden_states[:, part], full_mask[:, part], past_key_values=cache, initial_context=context)[0]
+        mixer(hidden_states[:, part], full_mask[:, part], cache=cache, initial_context=context)[0]
         for part in (slice(0, prefill), slice(prefill, prefill + 1), slice(prefill + 1, None))
     ]
     torch.testing.assert_close(torch.cat(outputs, dim=1), expected)
@@ -324,7 +324,7 @@ def test_recurrence_stays_finite_at_the_gate_limits(forget_value):
 def test_ssru_keeps_its_state_in_float32():
     mixer = make_mixer(SSRUMixer, is_decoder=True).to(torch.bfloat16)
     cache = make_cache()
-    outputs = mixer(torch.randn(2, 3, D_MODEL, dtype=torch.bfloat16), past_key_values=cache)[0]
+    outputs = mixer(torch.randn(2, 3, D_MODEL, dtype=torch.bfloat16), cache=cache)[0]
     assert outputs.dtype == torch.bfloat16
     assert cache.layers[0].states[0].dtype == torch.float32
 
@@ -351,9 +351,7 @@ def test_autocast(mixer_class):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = mixer(hidden_states, initial_context=context)[0]
         cache = make_cache()
-        steps = [
-            mixer(step, past_key_values=cache, initial_context=context)[0] for step in hidden_states.split(1, dim=1)
-        ]
+        steps = [mixer(step, cache=cache, initial_context=context)[0] for step in hidden_states.split(1, dim=1)]
     assert outputs.dtype == steps[0].dtype == torch.bfloat16
     torch.testing.assert_close(outputs.float(), expected, rtol=0.05, atol=0.05)
     torch.testing.assert_close(torch.cat(steps, dim=1).float(), expected, rtol=0.05, atol=0.05)
@@ -379,7 +377,7 @@ def test_no_value_reaches_the_host(mixer_class, is_decoder):
         hidden_states = torch.randn(2, 5, D_MODEL)
         attention_mask = torch.ones(2, 5).bool()
         cache = make_cache() if is_decoder else None
-        outputs = mixer(hidden_states, attention_mask, past_key_values=cache)[0]
+        outputs = mixer(hidden_states, attention_mask, cache=cache)[0]
         outputs = outputs + mixer(hidden_states, attention_mask)[0]
         assert mixer.summarize(outputs, attention_mask).shape == (2, D_MODEL)
         with pytest.raises(DataDependentOutputException):
@@ -464,11 +462,11 @@ class TinyModel(nn.Module):
     def by_steps(self, hidden_states):
         """Without the fused kernel: both ways of the reader token by token, then the writer with a cache."""
         every_token = torch.ones(hidden_states.shape[:2], dtype=torch.bool)
-        read = self.reader(hidden_states, every_token, past_key_values=make_cache())[0]
+        read = self.reader(hidden_states, every_token, cache=make_cache())[0]
         context = self.reader.summarize(read)
         cache = make_cache()
         steps = [
-            self.writer(step, past_key_values=cache, initial_context=context)[0]
+            self.writer(step, cache=cache, initial_context=context)[0]
             for step in (hidden_states + context[:, None]).split(1, dim=1)
         ]
         return torch.cat(steps, dim=1)
@@ -588,7 +586,7 @@ def test_quantised_children():
     hidden_states = torch.randn(2, 5, 64)
     cache = make_cache()
     with torch.no_grad():
-        steps = [mixer(step, past_key_values=cache)[0] for step in hidden_states.split(1, dim=1)]
+        steps = [mixer(step, cache=cache)[0] for step in hidden_states.split(1, dim=1)]
         torch.testing.assert_close(mixer(hidden_states)[0], torch.cat(steps, dim=1), rtol=1e-3, atol=1e-4)
 
 
@@ -621,5 +619,5 @@ def test_odd_width_cannot_be_halved():
 
 def test_cache_needs_a_layer_index():
     mixer = GRUMixer(8, is_decoder=True, bidirectional=False)
-    with pytest.raises(ValueError, match="`layer_idx` must be set where `past_key_values` is used, got None"):
-        mixer(torch.randn(1, 1, 8), past_key_values=make_cache())
+    with pytest.raises(ValueError, match="`layer_idx` must be set where `cache` is used, got None"):
+        mixer(torch.randn(1, 1, 8), cache=make_cache())

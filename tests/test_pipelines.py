@@ -3,8 +3,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from shutil import copytree
 
 import datasets
@@ -12,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub import ResolvedRevision
 from transformers import AutoTokenizer, GenerationConfig, pipeline
+from transformers.pipelines import get_supported_tasks
 
 import hf_attn
 from hf_attn import pipelines
@@ -449,15 +448,8 @@ def test_positions(ask):
     assert source_positions(tiny_model(tiny_config(position_embedding_type="alibi"))) is None
 
 
-def test_importing_the_package_imports_no_pipelines():
-    code = """if True:
-        import sys, hf_attn
-        assert not {"transformers.pipelines", "hf_attn.pipelines", "datasets", "peft"} & set(sys.modules)
-        from transformers import pipeline
-        from transformers.pipelines import get_supported_tasks
-        assert sum(task.startswith("attn-") for task in get_supported_tasks()) == 3
-    """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+def test_the_tasks_are_registered():
+    assert sum(task.startswith("attn-") for task in get_supported_tasks()) == 3
 
 
 @pytest.mark.parametrize("task", ["attn-translation", "attn-summarization", "attn-question-answering"])

@@ -16,7 +16,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenize
 from transformers.utils import ADAPTER_CONFIG_NAME, is_bitsandbytes_available
 
 from ..checkpoint_files import check_checkpoint, reading_checkpoint
-from ..configuration_hf_attn import HfAttnConfig
+from ..configuration_hf_attn import HfAttnConfig, add_lora_targets
 from ..json_files import read_json_object
 from ..spread_weights import whole_weights
 
@@ -143,6 +143,7 @@ def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) 
 
 def has_default_targets(model: PreTrainedModel) -> bool:
     """Whether PEFT knows which layers of a model's family to adapt."""
+    add_lora_targets()
     return model.config.model_type in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
 

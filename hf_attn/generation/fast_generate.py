@@ -18,6 +18,7 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 from transformers.modeling_outputs import BaseModelOutput
 
 from ..modeling_hf_attn import HfAttnForConditionalGeneration
+from ..modeling_versions import CACHE_NAME
 from .compiled_steps import CompiledSteps, compiled_steps
 from .decoder_steps import DecoderSteps, Sources
 
@@ -43,7 +44,7 @@ def fast_generate(
     positions have their steps, adapters included. Logits processors and stopping criteria act as they do there; with
     any but those that end a sentence at `eos_token_id` or `max_length`, or with scores to return, ended sentences stay
     in the batch. What is lacking: sampling, assisted generation and other strategies, attention maps, hidden states,
-    a `past_key_values` of one's own, padding in the decoder's prompt. All of these are refused. `generate` hands no
+    a cache of one's own, padding in the decoder's prompt. All of these are refused. `generate` hands no
     `streamer` to a `custom_generate`; and there is no cache to return.
 
     Args:
@@ -87,10 +88,10 @@ def _check(
             raise ValueError(f"`{name}` must be False with `fast_generate`, which keeps none. Leave out one of both.")
     if generation_config.use_cache is False:
         raise ValueError("`use_cache` must be True with `fast_generate`, which always carries a state, got False.")
-    past = model_inputs.get("past_key_values")
+    past = model_inputs.get(CACHE_NAME)
     if past is not None and past.get_seq_length() > 0:
         raise ValueError(
-            f"`past_key_values` must be empty with `fast_generate`, got {past.get_seq_length()} tokens. Pass these "
+            f"`{CACHE_NAME}` must be empty with `fast_generate`, got {past.get_seq_length()} tokens. Pass these "
             "as `decoder_input_ids`."
         )
     prompt_mask = model_inputs.get("decoder_attention_mask")

@@ -29,9 +29,9 @@ from hf_attn.adapters import (
     lora,
 )
 from hf_attn.adapters.lora import keep_four_bits_trainable
+from hf_attn.configuration_hf_attn import LORA_TARGETS
 from hf_attn.data import train_tokenizer
 from hf_attn.generation import fast_generate
-from hf_attn.registration import LORA_TARGETS
 from hf_attn.training import AdapterArguments
 from tests.utils import tiny_config, tiny_model
 

@@ -21,6 +21,7 @@ from hf_attn import (
     HfAttnModel,
 )
 from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
+from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import (
     CROPPABLE_LAYER_TYPES,
     MATRIX,
@@ -63,10 +64,10 @@ def decode(model, encoder_outputs, source_mask, decoder_ids, chunks, decoder_mas
             attention_mask=source_mask,
             decoder_input_ids=decoder_ids[:, start:end],
             decoder_attention_mask=None if decoder_mask is None else decoder_mask[:, :end],
-            past_key_values=past,
+            cache=past,
             use_cache=True,
         )
-        past, start = outputs.past_key_values, end
+        past, start = outputs[CACHE_NAME], end
         logits.append(outputs.logits)
     return torch.cat(logits, dim=1), past
 
@@ -314,7 +315,7 @@ def test_cache_reorders_repeats_and_selects(config):
         return model(
             encoder_outputs=type(encoder_outputs)(**{name: value[rows] for name, value in encoder_outputs.items()}),
             decoder_input_ids=decoder_ids[rows, 5:],
-            past_key_values=past,
+            cache=past,
         ).logits
 
     everything = slice(None)
@@ -344,7 +345,7 @@ def test_cache_crops_where_the_maths_allows_and_says_so_where_not(config):
     else:
         past.crop(-1)
         assert past.get_seq_length() == 3
-        again = model(encoder_outputs=encoder_outputs, decoder_input_ids=decoder_ids[:, 3:4], past_key_values=past)
+        again = model(encoder_outputs=encoder_outputs, decoder_input_ids=decoder_ids[:, 3:4], cache=past)
         expected = model(encoder_outputs=encoder_outputs, decoder_input_ids=decoder_ids[:, :4], use_cache=False)
         assert_close(again.logits[:, 0], expected.logits[:, 3])
 
@@ -592,7 +593,7 @@ def test_abilities_are_declared():
         assert model_class._can_compile_fullgraph
         assert model_class.supports_gradient_checkpointing
         assert model_class._no_split_modules == ["HfAttnLayer"]
-        assert model_class._skip_keys_device_placement == ["past_key_values"]
+        assert model_class._skip_keys_device_placement == [CACHE_NAME]
     model = tiny_model()
     assert set(model.get_encoder()._can_record_outputs) == {"hidden_states", "attentions"}
     assert set(model.get_decoder()._can_record_outputs) == {"hidden_states", "attentions", "cross_attentions"}
@@ -665,7 +666,7 @@ def test_encoder_decoder_cache_is_what_generation_carries(config):
     before = {name: dict(vars(module)) for name, module in model.named_modules()}
     outputs = model(**batch)
     model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=2)
-    assert isinstance(outputs.past_key_values, EncoderDecoderCache)
+    assert isinstance(outputs[CACHE_NAME], EncoderDecoderCache)
     for name, module in model.named_modules():
         assert vars(module).keys() == before[name].keys()
         assert not any(isinstance(value, torch.Tensor | Cache) for value in vars(module).values())

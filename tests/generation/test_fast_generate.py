@@ -11,6 +11,7 @@ from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
 from hf_attn.generation import TextGenerator, fast_generate
 from hf_attn.generation.decoder_steps import MIXER_STEPS, SOURCE_STEPS, FoldedAttentionStep
 from hf_attn.modeling_layers import mechanism
+from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
 
@@ -256,12 +257,12 @@ def test_what_is_lacking_is_refused(model, options, message):
 def test_a_cache_in_use_is_refused(model):
     inputs = sources(model)
     with torch.no_grad():
-        past = model(**inputs, decoder_input_ids=torch.full((3, 2), 2), use_cache=True).past_key_values
-    with pytest.raises(ValueError, match=r"`past_key_values` must be empty with `fast_generate`, got 2 tokens"):
+        past = model(**inputs, decoder_input_ids=torch.full((3, 2), 2), use_cache=True)[CACHE_NAME]
+    with pytest.raises(ValueError, match=rf"`{CACHE_NAME}` must be empty with `fast_generate`, got 2 tokens"):
         model.generate(
             **inputs,
             decoder_input_ids=torch.full((3, 3), 2),
-            past_key_values=past,
+            cache=past,
             max_new_tokens=4,
             custom_generate=fast_generate,
         )

@@ -8,7 +8,7 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 FAST := not slow and not gpu and not network
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow lint format bench bench-full
+.PHONY: help install quickstart test test-slow test-oldest test-newest test-ends lint format bench bench-full
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -29,6 +29,16 @@ test: $(STAMP) ## run the fast tests
 
 test-slow: $(STAMP) ## run the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --timeout 1800 -m slow
+
+test-oldest: $(STAMP) ## the fast tests with the oldest version of every dependency that pyproject.toml allows
+	$(BIN)/python tests/canary/run.py oldest
+
+test-newest: $(STAMP) ## the fast tests with the newest version of every dependency
+	$(BIN)/python tests/canary/run.py newest
+
+test-ends: $(STAMP) ## what a user does first, with the oldest versions and with the newest, torch aside
+	$(BIN)/python tests/canary/run.py oldest --short
+	$(BIN)/python tests/canary/run.py newest --short
 
 lint: $(STAMP) ## check format, style, types and the structure of the model files
 	$(BIN)/ruff format --check .

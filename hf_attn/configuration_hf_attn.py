@@ -469,6 +469,12 @@ class HfAttnConfig(PreTrainedConfig):
                 plan[f"{stack}.layers.*.feed_forward.fc2"] = "rowwise"
         return plan
 
+    @base_model_tp_plan.setter
+    def base_model_tp_plan(self, plan: dict[str, str]) -> None:
+        # transformers 5.20 alone adds the tied embedding, which stays whole here.
+        if plan != {**self.base_model_tp_plan, "embed_tokens": "embedding_rowwise"}:
+            raise AttributeError("`base_model_tp_plan` follows from the fields of the config: set these.")
+
     def get_text_config(self, decoder=None, encoder=None):
         """As `PreTrainedConfig.get_text_config`; the decoder's `layer_types` are those that caches are built from."""
         text_config = super().get_text_config(decoder=decoder, encoder=encoder)

@@ -95,7 +95,7 @@ def test_what_the_backend_declares_reaches_it():
     ids = tiny_batch(model.config)["input_ids"]
     with pytest.raises(TypeError, match="has no argument `sharpness`"):
         model(ids, sharpness=2.0)
-    ALL_ATTENTION_FUNCTIONS.register("sharp", sharp_attention)
+    ALL_ATTENTION_FUNCTIONS["sharp"] = sharp_attention
     try:
         model.set_attn_implementation("sharp")
         outputs = model(ids, sharpness=2.0)

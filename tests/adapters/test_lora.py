@@ -267,6 +267,18 @@ def test_a_family_without_default_whose_layers_are_named_as_those_of_bart(target
     assert torch.isfinite(model(**batch()).loss)
 
 
+def test_transformers_loads_an_adapter_of_peft(tmp_path):
+    """By `load_adapter`; `add_adapter` of transformers 5.24 asks for a PEFT that is not out."""
+    adapted = get_peft_model(tiny_model(), LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, init_lora_weights=False)).eval()
+    adapted.save_pretrained(tmp_path)
+    loaded = tiny_model()
+    before = loaded(**batch()).logits
+    loaded.load_adapter(str(tmp_path))
+    logits = loaded.eval()(**batch()).logits
+    torch.testing.assert_close(logits, adapted(**batch()).logits)
+    assert (logits - before).abs().max() > 1e-3
+
+
 def saved_adapter(folder) -> None:
     model = add_lora(tiny_model(), arguments())
     model.save_pretrained(folder)

@@ -19,9 +19,9 @@ import pyarrow.parquet
 import pytest
 import torch
 from datasets import Dataset, Features, Image
-from transformers import pipeline
+from transformers import DynamicCache, pipeline
 
-from hf_attn import HfAttnConfig, metrics
+from hf_attn import HfAttnConfig, HfAttnForQuestionAnswering, metrics
 from hf_attn.adapters import add_lora, finish_adapter, load_adapter
 from hf_attn.cli import main as command
 from hf_attn.data import (
@@ -44,6 +44,7 @@ from hf_attn.data.summarization import (
 )
 from hf_attn.generation import Glossary, TextGenerator, load_for_inference
 from hf_attn.language_codes import set_languages
+from hf_attn.modeling_versions import check_version
 from hf_attn.plotting import attention_map, save_figure, training_curves
 from hf_attn.training import (
     AdapterArguments,
@@ -218,6 +219,18 @@ cases(
     an_unknown_preset=lambda bench: HfAttnConfig.from_preset("transformer_tny"),
     a_key_that_names_a_method=lambda bench: HfAttnConfig.from_dict({"to_dict": 3}),
     no_object=lambda bench: HfAttnConfig.from_dict([]),
+)
+
+TOKENS = torch.tensor([[5, 6, 2]])
+cases(
+    "Models",
+    an_unknown_keyword=lambda bench: bench.model(TOKENS, decoder_inputs_ids=TOKENS),
+    two_caches=lambda bench: bench.model(TOKENS, cache=DynamicCache(), past_key_values=DynamicCache()),
+    a_token_outside_the_vocabulary=lambda bench: bench.model(TOKENS + 270),
+    an_empty_text=lambda bench: bench.model(TOKENS[:, :0]),
+    a_text_longer_than_the_positions=lambda bench: bench.model(TOKENS.repeat(1, 6)),
+    half_a_span=lambda bench: tiny_model(model_class=HfAttnForQuestionAnswering)(TOKENS, start_positions=TOKENS[:, 0]),
+    another_version_of_transformers=lambda bench: check_version("5.19.0"),
 )
 
 

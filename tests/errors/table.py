@@ -14,7 +14,7 @@ KINDS = {
     "ValueError": "A value is out of range, unknown, or does not fit the others; a file is damaged, or refused.",
     "TypeError": "A value is of another type.",
     "FileNotFoundError": "The file that `--config` names is not there.",
-    "ImportError": "An optional package is missing; the message has the command that installs it.",
+    "ImportError": "A package is missing or of the wrong version; the message has the command that installs it.",
     "ConnectionError": "The Hub does not answer, before anything was trained or written.",
     "RuntimeError": "A push failed; the result lies whole on this machine, and the message says how to push it again.",
     "status 2": "Of `hf-attn`: a wrong command line, or one of the errors above or of the system, on standard error.",

@@ -5,6 +5,18 @@
 # PyPI was 0.21.2. `add_adapter` raises a ValueError. `load_adapter` does not ask, and gives the very logits of the
 # adapter that it loads; of the model that it leaves, `save_pretrained` and the methods that choose or switch off
 # adapters raise the same. What is PEFT's own works: `get_peft_model`, `PeftModel.from_pretrained`, and their saving.
+# Seen on 2026-11-30 with torch 2.13.0, transformers 5.24.0, peft 0.21.2, on a CPU:
+#   torch 2.13.0, transformers 5.24.0, peft 0.21.2
+#   bart:
+#     the very logits of get_peft_model: PeftModel.from_pretrained, from_pretrained, load_adapter
+#     ValueError: add_adapter, save_pretrained, set_adapter, enable_adapters, disable_adapters,
+#       active_adapters, get_adapter_state_dict, delete_adapter
+#     The version of PEFT you are using is not compatible, please use a version >= 0.22.0
+#   t5:
+#     the very logits of get_peft_model: PeftModel.from_pretrained, from_pretrained, load_adapter
+#     ValueError: add_adapter, save_pretrained, set_adapter, enable_adapters, disable_adapters,
+#       active_adapters, get_adapter_state_dict, delete_adapter
+#     The version of PEFT you are using is not compatible, please use a version >= 0.22.0
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -13,6 +25,7 @@ python3 -m venv "$folder/venv"
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 cd "$folder"
 "$folder/venv/bin/python" -I -W ignore - <<'EOF'
+import textwrap
 from collections.abc import Callable
 
 import peft
@@ -85,7 +98,7 @@ for family, targets in TARGETS.items():
     }
     raised = {name: refusal(call) for name, call in calls.items()}
     refused = [name for name, text in raised.items() if REFUSAL in text]
-    print(f"  ValueError in: {', '.join(refused)}")
+    print(textwrap.fill(f"ValueError: {', '.join(refused)}", 100, initial_indent="  ", subsequent_indent="    "))
     print(f"  {raised['add_adapter']}")
     changed |= refused != list(calls)
 if changed:

@@ -7,6 +7,26 @@
 # else on 5.23. The other way round, a model of one's own whose `forward` declares `past_key_values` and `**kwargs` is
 # run by `generate` of 5.24 without its state: each step sees one token, and other tokens come out. There is no error,
 # and the one warning is about the name in the model's output, which does work.
+# Seen on 2026-11-30 with torch 2.13.0, transformers 5.23.0 and 5.24.0, on a CPU:
+#   torch 2.13.0, transformers 5.23.0
+#   bart, past_key_values=: differs by 6e-07, 0 warnings
+#   bart, cache=: differs by 0.37, 0 warnings
+#   marian, past_key_values=: differs by 1.4e-06, 0 warnings
+#   marian, cache=: differs by 0.12, 0 warnings
+#   t5, past_key_values=: differs by 7.2e-07, 0 warnings
+#   t5, cache=: differs by 2.6, 0 warnings
+#   generate of a model that declares past_key_values: [0, 15, 41, 41, 41, 41], 0 warnings
+#     the same with use_cache=False: [0, 15, 41, 41, 41, 41]
+#   torch 2.13.0, transformers 5.24.0
+#   bart, past_key_values=: differs by 6e-07, 1 warnings
+#   bart, cache=: differs by 6e-07, 0 warnings
+#   marian, past_key_values=: differs by 1.4e-06, 1 warnings
+#   marian, cache=: differs by 1.4e-06, 0 warnings
+#   t5, past_key_values=: differs by 7.2e-07, 1 warnings
+#   t5, cache=: differs by 7.2e-07, 0 warnings
+#   generate of a model that declares past_key_values: [0, 41, 13, 51, 51, 51], 1 warnings
+#     `past_key_values`/`cache_params` are deprecated. Use `cache` instead.
+#     the same with use_cache=False: [0, 15, 41, 41, 41, 41]
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

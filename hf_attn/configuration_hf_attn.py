@@ -445,7 +445,7 @@ class HfAttnConfig(PreTrainedConfig):
         return "none" if scheme in SCORE_SCHEMES and not self.has_scores(stack) else scheme
 
     @property
-    def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
+    def base_model_tp_plan(self) -> dict[str, str]:
         """
         Which linear layers tensor parallelism splits, and how. Whole stay layers that keep a state, that bias the
         scores of all heads, whose score is no scaled dot product, or whose weights the head averages over all heads;

@@ -13,12 +13,13 @@ name is taken. Once versions before 5.24 are out of the range, `CACHE_NAME` is "
 """
 
 import inspect
+import warnings
 from typing import Any
 
 import transformers
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
-from transformers.utils import logging
+from transformers.utils import is_torchdynamo_compiling, logging
 
 
 logger = logging.get_logger(__name__)
@@ -60,7 +61,7 @@ check_version(transformers.__version__)
 
 def take_either_name(keywords: dict[str, Any], name: str = "cache") -> None:
     """
-    Gives the cache in `keywords` the name `name`, whichever of both it has.
+    Gives the cache in `keywords` the name `name`, whichever of both it has; an old one is warned of.
 
     Raises:
         TypeError: There are two caches.
@@ -69,10 +70,14 @@ def take_either_name(keywords: dict[str, Any], name: str = "cache") -> None:
     if other not in keywords:
         return
     cache = keywords.pop(other)
-    if keywords.get(name) is not None and cache is not None:
+    if cache is None:
+        return
+    if keywords.get(name) is not None:
         raise TypeError("`cache` and `past_key_values` are two names of one argument, got both. Pass one of them.")
-    if cache is not None:
-        keywords[name] = cache
+    if CACHE_NAME == "cache" and other == "past_key_values" and not is_torchdynamo_compiling():
+        # In the words of transformers, and from where its own models say so: what calls `forward`.
+        warnings.warn("`past_key_values` is deprecated. Use `cache` instead.", FutureWarning, stacklevel=4)
+    keywords[name] = cache
 
 
 def with_installed_name(signature: inspect.Signature) -> inspect.Signature:

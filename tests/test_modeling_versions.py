@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_a_checkpoint_s_own_code_refuses_an_older_version(tmp_path):
     assert "ImportError: hf_attn models need transformers>=5.20,<5.25, got 5.19.0." in finished.stderr
 
 
+@pytest.mark.filterwarnings("default:`past_key_values` is deprecated:FutureWarning")
 @pytest.mark.parametrize("model_class", [HfAttnModel, HfAttnForConditionalGeneration])
 def test_both_names_are_one_argument(model_class):
     model = tiny_model(tiny_config(decoder_layer_types=["ssru", "full_attention"]), model_class)
@@ -61,7 +63,9 @@ def test_both_names_are_one_argument(model_class):
     assert CACHE_NAME in inspect.signature(model.forward).parameters
     whole = model(source, decoder_input_ids=ids, use_cache=False)[0]
     for name in CACHE_NAMES:
-        first = model(source, decoder_input_ids=ids[:, :3], **{name: DynamicCache()})
+        with warnings.catch_warnings(record=True) as caught:
+            first = model(source, decoder_input_ids=ids[:, :3], **{name: DynamicCache()})
+        assert len(caught) == (name != CACHE_NAME == "cache")
         second = model(source, decoder_input_ids=ids[:, 3:], **{name: first[CACHE_NAME]})
         torch.testing.assert_close(torch.cat([first[0], second[0]], dim=1), whole, atol=1e-5, rtol=1e-5)
     with pytest.raises(TypeError, match="`cache` and `past_key_values` are two names of one argument, got both"):

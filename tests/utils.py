@@ -93,6 +93,12 @@ def tiny_batch(
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
+def enable_checkpointing(model, *arguments: Any) -> None:
+    """`activation_checkpointing_enable`, which had another name before transformers 5.23."""
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    getattr(model, f"{name}_checkpointing_enable")(*arguments)
+
+
 def has_effect(combination: dict[str, Any]) -> bool:
     """Whether the config takes the combination: a scheme that acts in scores needs a layer that has scores."""
     layer_types = {combination["encoder_layer_types"], combination["decoder_layer_types"]}

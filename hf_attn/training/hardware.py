@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,15 @@ def computes_bf16() -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if has_accelerator():
         return False
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = cpu_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def cpu_capabilities() -> Mapping[str, Any]:
+    """What `torch.cpu.get_capabilities` says of the CPU; of torch that lacks it, only whether it has AVX512-BF16."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return torch.cpu.get_capabilities()
+    return {"avx512_bf16": torch.cpu._is_avx512_bf16_supported()}
 
 
 def choose_bf16(is_fp16: bool, use_cpu: bool) -> bool:

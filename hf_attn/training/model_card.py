@@ -19,6 +19,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import CONFIG_NAME, logging
 
 from ..position_limits import source_positions
+from .hardware import cpu_capabilities
 from .reporting import format_table
 
 
@@ -272,6 +273,4 @@ def _speed(metrics: Mapping[str, float]) -> str:
 def _hardware() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return (
-        f"CPU ({torch.cpu.get_capabilities().get('cpu_name', 'unknown')}, {torch.get_num_threads()} threads a process)"
-    )
+    return f"CPU ({cpu_capabilities().get('cpu_name', 'unknown')}, {torch.get_num_threads()} threads a process)"

@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import scaling
 from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
+from tests.utils import enable_checkpointing
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "scaling.md"
@@ -44,7 +45,7 @@ def test_checkpointing_keeps_the_inputs_of_layers():
     model = model_of("full_attention", "float32", encoder_layers=6, decoder_layers=6)
     batch = batch_of(2, 64, 64)
     whole = scaling.measured_activation_bytes(model, batch, "float32")
-    model.activation_checkpointing_enable()
+    enable_checkpointing(model)
     # The layer that is worked on comes on top, in the backward pass.
     layer = 2 * 64 * scaling.layer_bytes(model.config, "decoder", "full_attention", "float32", 64, 64)
     kept = scaling.measured_activation_bytes(model, batch, "float32") + layer

@@ -28,6 +28,7 @@ from tests.utils import (
     all_combinations,
     can_crop,
     covering_combinations,
+    enable_checkpointing,
     has_attention,
     tiny_batch,
     tiny_config,
@@ -469,7 +470,7 @@ def test_gradient_checkpointing_changes_nothing(config, use_reentrant):
     for checkpoints in (False, True):
         model = tiny_model(config).train()
         if checkpoints:
-            model.activation_checkpointing_enable({"use_reentrant": use_reentrant})
+            enable_checkpointing(model, {"use_reentrant": use_reentrant})
         loss = model(**tiny_batch(config)).loss
         loss.backward()
         results.append((loss, [parameter.grad for parameter in model.parameters()]))

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from hf_attn import HfAttnForConditionalGeneration
 from tests.training import train_on_processes
@@ -21,9 +23,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Without dropout a training is the same function of its rows, however they are dealt out; an update has 8 of 40 rows.
 EQUALITY = {"dropout": 0.0, "num_rows": 40, "max_steps": 50, "logging_steps": 1, "predicts": True}
 EQUALITY |= {"learning_rate": 1e-3, "per_device_eval_batch_size": 2}
+# Its name before transformers 5.23.
+CHECKPOINTING = "activation_checkpointing"
+if CHECKPOINTING not in {field.name for field in fields(TrainingArguments)}:
+    CHECKPOINTING = "gradient_checkpointing"
 SPLITS = {
     "accumulation": (1, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}),
-    "checkpointing": (1, {"per_device_train_batch_size": 8, "activation_checkpointing": True}),
+    "checkpointing": (1, {"per_device_train_batch_size": 8, CHECKPOINTING: True}),
     "two_processes": (2, {"per_device_train_batch_size": 4}),
     "two_processes_accumulation": (2, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}),
     "fsdp2": (2, {"per_device_train_batch_size": 4, "fsdp2": True}),

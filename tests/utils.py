@@ -5,11 +5,14 @@ import itertools
 from typing import Any
 
 import torch
+from packaging.version import Version
 
 from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
 from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
 
 
+# Major and minor version of torch.
+TORCH = Version(torch.__version__).release[:2]
 # Layer types that make attention maps; and those whose cache holds keys and values, and so can be cropped.
 ATTENTION_LAYER_TYPES = ("full_attention", "sliding_attention", "linear_attention")
 CROPPABLE_LAYER_TYPES = ("full_attention", "sliding_attention")

@@ -183,7 +183,9 @@ def _first_rows(splits: dict[str, Any], max_samples: Mapping[str, int | None]) -
             raise ValueError(f"`max_samples` must name splits that are there, {quoted(splits)}, got {name!r}")
         if num_rows < 1:
             raise ValueError(f"`max_samples` of {name!r} must be at least 1, got {num_rows}")
-        splits[name] = splits[name].take(num_rows)
+        split = splits[name]
+        # More than there are is an error in datasets before 5.2, but not of a stream, whose length nobody knows.
+        splits[name] = split.take(min(num_rows, len(split)) if isinstance(split, Dataset) else num_rows)
     return splits
 
 

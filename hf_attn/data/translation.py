@@ -165,7 +165,7 @@ def _sides(
             if any(name not in row for name in names):
                 raise ValueError(
                     f"`{_NESTED}` must have the languages {quoted(names)}, but {place(position)} has only "
-                    f"{quoted(row)}{_MENDING}"
+                    f"{quoted(sorted(row))}{_MENDING}"
                 )
         sides = [[row[name] for row in rows] for name in names]
     else:

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import scaling
 from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
-from tests.utils import enable_checkpointing
+from tests.utils import TORCH, enable_checkpointing
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "scaling.md"
@@ -33,6 +33,8 @@ def batch_of(rows: int, source_length: int, target_length: int) -> dict[str, tor
 @pytest.mark.parametrize("precision", scaling.PRECISIONS)
 @pytest.mark.parametrize("layer_type", scaling.PRECISIONS["float32"].by_width)
 def test_activations_are_as_measured(layer_type, precision):
+    if layer_type == "lstm" and TORCH < (2, 10):
+        pytest.skip("torch 2.6 and 2.9 keep less of an LSTM")
     model = model_of(layer_type, precision)
     for rows, source_length, target_length in ((2, 128, 64), (3, 72, 88)):
         batch = batch_of(rows, source_length, target_length)

@@ -148,7 +148,7 @@ def test_targets_in_some_rows_are_refused(rows, column):
     [
         (
             [{"translation": {"en": "a", "de": "b"}}],
-            "`translation` must have the languages `fr`, `de`, but row 0 of `train` has only `en`, `de`: set "
+            "`translation` must have the languages `fr`, `de`, but row 0 of `train` has only `de`, `en`: set "
             "`source_lang` and `target_lang`",
         ),
         (

@@ -9,28 +9,17 @@ its base too. Inputs and outputs are those of the pipelines that transformers 4 
 # mypy: disable-error-code="override, assignment"
 
 import copy
-import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import ResolvedRevision, snapshot_download
 from torch.utils.data import Dataset
-from transformers import (
-    AutoConfig,
-    AutoModelForQuestionAnswering,
-    AutoModelForSeq2SeqLM,
-    PreTrainedModel,
-)
 from transformers.pipelines.base import ChunkPipeline, Pipeline
-from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, find_adapter_config_file
 
-from .checkpoint_files import load_complete, reading_checkpoint
-from .json_files import read_json_object
-from .language_codes import language_token_id
-from .position_limits import source_positions
+from .loading.inference import AnswererLoader, Seq2SeqLoader
+from .loading.position_limits import source_positions
+from .text.language_codes import language_token_id
 
 
 # Candidates that share the probability among them.
@@ -61,7 +50,7 @@ class _GeneratingPipeline(Pipeline):
 
     def _encode(self, *texts: str, truncation: bool) -> dict[str, torch.Tensor]:
         """Token ids and mask of a text or a pair, int64 of shape `(1, length)`; of a pair the second is cut."""
-        from .generation.source_texts import check_text
+        from .text.source_texts import check_text
 
         for text in texts:
             check_text("inputs", text)
@@ -100,7 +89,7 @@ class _GeneratingPipeline(Pipeline):
         return token_ids.unflatten(0, (inputs["input_ids"].shape[0], -1))
 
     def _prefix(self, prefix: str | None) -> str:
-        from .generation.source_texts import source_prefix
+        from .text.source_texts import source_prefix
 
         return source_prefix(self.model, prefix)
 
@@ -425,103 +414,6 @@ def _best_answers(
         {"score": float(span.probability), "start": span.start, "end": span.end, "answer": span.text}
         for span in spans[:top_k]
     ]
-
-
-class Seq2SeqLoader(AutoModelForSeq2SeqLM):
-    """`AutoModelForSeq2SeqLM` that takes adapters as `load_with_adapter` does."""
-
-    @classmethod
-    def from_pretrained(cls, name: str, *arguments: Any, **options: Any) -> PreTrainedModel:
-        """A model, or an adapter on its base."""
-        return load_with_adapter(AutoModelForSeq2SeqLM, name, **options)
-
-
-class AnswererLoader(AutoModelForQuestionAnswering):
-    """The model that a checkpoint or an adapter was saved from: one that marks spans, or one that writes."""
-
-    @classmethod
-    def from_pretrained(cls, name: str, *arguments: Any, **options: Any) -> PreTrainedModel:
-        """A model, or an adapter on its base."""
-        adapter = _adapter_config(name, options)
-        if adapter is not None:
-            writes = adapter.get("task_type") == "SEQ_2_SEQ_LM"
-        else:
-            reading = ("revision", "token", "trust_remote_code", "local_files_only")
-            with reading_checkpoint("model", name):
-                config = AutoConfig.from_pretrained(name, **{key: options[key] for key in reading if key in options})
-            named = config.architectures or []
-            writes = bool(named) and not any(architecture.endswith("ForQuestionAnswering") for architecture in named)
-        return load_with_adapter(AutoModelForSeq2SeqLM if writes else AutoModelForQuestionAnswering, name, **options)
-
-
-def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedModel:
-    """
-    Load a model; where `name` is that of a PEFT adapter, its base with the adapter on it.
-
-    Unlike transformers this checks that the base is the one of the training, and generates as the adapter's run does.
-
-    Args:
-        auto_class: What loads the model, or the base.
-        name: A directory or a name on the Hub.
-        options: For `from_pretrained`. A base has the revision that its adapter names; `revision` is that of `name`,
-            or of the base where `name` is the directory of an adapter.
-
-    Raises:
-        ValueError: The adapter was made for another base or another task, or a checkpoint lacks weights because it was
-            trained for another task, or has its weights as a pickle, or cannot be loaded.
-    """
-    adapter = _adapter_config(name, options)
-    # The pipeline itself has read the config before; errors of the weights are named here.
-    options = {**options, "use_safetensors": True}
-    if adapter is None:
-        with reading_checkpoint("model", name):
-            return load_complete(auto_class, name, **options)
-    if auto_class is AutoModelForSeq2SeqLM and adapter.get("task_type") == "QUESTION_ANS":
-        raise ValueError(
-            f"`model`: the adapter {name!r} was trained to mark answers, and this task writes text: use it in "
-            "`attn-question-answering`."
-        )
-    # PEFT is imported only for an adapter.
-    from .adapters import load_adapter
-
-    directory, revision = Path(name), _asked_revision(options)
-    if not os.path.isdir(name):
-        revision = None
-        wanted = ["adapter_*.json", "adapter_*.safetensors", "base_fingerprint.json", GENERATION_CONFIG_NAME]
-        directory = Path(snapshot_download(name, allow_patterns=wanted, **_downloading(options)))
-    base = adapter.get("base_model_name_or_path")
-    if not isinstance(base, str):
-        raise ValueError(
-            f"`model`: the adapter {name!r} must name its base as `base_model_name_or_path`, got {base!r}."
-        )
-    options["revision"] = revision or adapter.get("revision")
-    with reading_checkpoint("model", base):
-        model = load_complete(auto_class, base, adapter.get("modules_to_save"), **options)
-    if model.can_generate():
-        from .generation.source_texts import generate_as_trained
-
-        generate_as_trained(model, directory, "model")
-    return cast(PreTrainedModel, load_adapter(model, directory).eval())
-
-
-def _adapter_config(name: str, options: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The config of the adapter that `name` is, if it is one and not a whole model with an adapter inside."""
-    if os.path.isfile(Path(name, CONFIG_NAME)):
-        return None
-    file = find_adapter_config_file(name, **_downloading(options))
-    return None if file is None else read_json_object(file, "`model`:")
-
-
-def _downloading(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the options for `from_pretrained`, those that say what to download."""
-    wanted = {name: options[name] for name in ("token", "local_files_only") if name in options}
-    return {**wanted, "revision": _asked_revision(options)}
-
-
-def _asked_revision(options: Mapping[str, Any]) -> str | None:
-    """The revision as it was asked for: of an adapter, `pipeline` gives one made out as a commit of its base."""
-    revision = options.get("revision")
-    return revision.initial if isinstance(revision, ResolvedRevision) else revision
 
 
 TASKS: dict[str, tuple[type[Pipeline], type]] = {

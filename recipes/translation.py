@@ -18,8 +18,8 @@ from transformers import PreTrainedTokenizerBase
 
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.data.translation import check_pairs, has_targets, translation_preprocessor
-from hf_attn.language_codes import has_language_codes, set_languages
 from hf_attn.metrics import RowStatistics, bleu, bleu_statistics, chrf, formality_share
+from hf_attn.text.language_codes import has_language_codes, set_languages
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,

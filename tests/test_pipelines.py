@@ -17,8 +17,8 @@ from hf_attn import pipelines
 from hf_attn.adapters import add_lora, finish_adapter
 from hf_attn.data import train_tokenizer
 from hf_attn.generation import load_for_inference
+from hf_attn.loading.position_limits import source_positions
 from hf_attn.pipelines import TASKS
-from hf_attn.position_limits import source_positions
 from hf_attn.training import AdapterArguments
 from tests.utils import tiny_config, tiny_model
 

@@ -2,7 +2,6 @@
 """Puts a LoRA adapter on a model, loads one, and merges one into its base; refuses what would go wrong silently."""
 
 import copy
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -13,22 +12,17 @@ from peft import LoraConfig, PeftModel, TaskType, get_peft_model, prepare_model_
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import ADAPTER_CONFIG_NAME, is_bitsandbytes_available
+from transformers.utils import is_bitsandbytes_available
 
-from ..checkpoint_files import check_checkpoint, reading_checkpoint
 from ..configuration_hf_attn import HfAttnConfig, add_lora_targets
-from ..json_files import read_json_object
-from ..spread_weights import whole_weights
+from ..loading.adapter import BASE_FILE, FINGERPRINT_ATTRIBUTE, SHARED_EMBEDDING, base_fingerprint
 
 
-BASE_FILE = "base_fingerprint.json"
-FINGERPRINT_ATTRIBUTE = "base_fingerprint"
 MERGED_FOLDER = "merged"
 ALL_LINEAR = "all-linear"
 ATTENTION_TARGETS = ("q_proj", "v_proj")
 SPAN_HEAD = "qa_outputs"
 OUTPUT_PROJECTION = "lm_head"
-SHARED_EMBEDDING = "shared"
 COPY_HEAD = "copy_head"
 MATCH_EMBEDDING = "match_embedding"
 
@@ -224,26 +218,6 @@ def four_bit_config() -> BitsAndBytesConfig:
     )
 
 
-def base_fingerprint(model: PreTrainedModel) -> dict[str, str | list[int]]:
-    """
-    What tells one base checkpoint from another, whatever the precision it is loaded in.
-
-    Returns:
-        `model_type`, the `shape` of the embedding, and the sha256 of its values in bfloat16. Adapters and 4-bit
-        loading leave the embedding as it is.
-    """
-    embedding = cast(nn.Embedding, model.get_input_embeddings())
-    parameter = cast(nn.Parameter, embedding.weight)
-    with whole_weights([parameter]):
-        weight = parameter.detach()
-        values = weight.to(device="cpu", dtype=torch.bfloat16).contiguous().view(torch.int16).numpy()
-        return {
-            "model_type": model.config.model_type,
-            "shape": list(weight.shape),
-            "sha256": hashlib.sha256(values.tobytes()).hexdigest(),
-        }
-
-
 def finish_adapter(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, adapter_dir: str | Path, merge: bool = False
 ) -> None:
@@ -268,74 +242,6 @@ def finish_adapter(
     (Path(adapter_dir) / BASE_FILE).write_text(text, encoding="utf-8")
     if merge:
         save_merged(model, tokenizer, Path(adapter_dir) / MERGED_FOLDER)
-
-
-def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: bool = False) -> PeftModel:
-    """
-    Load an adapter onto its base.
-
-    Args:
-        model: The base.
-        adapter_dir: Directory of the adapter.
-        is_trainable: Whether training goes on.
-
-    Raises:
-        ValueError: The adapter was made for another base: by the fingerprint beside it, or by the shapes; or it has
-            an embedding of its own that no layer reads; or its weights are a pickle, or its files are damaged.
-    """
-    check_checkpoint("adapter", str(adapter_dir))
-    check_saved_modules(adapter_dir)
-    record = Path(adapter_dir) / BASE_FILE
-    if record.is_file():
-        expected, found = read_json_object(record, "`adapter`:"), base_fingerprint(model)
-        differing = [name for name in expected if expected[name] != found.get(name)]
-        if differing:
-            details = "; ".join(f"{name} {expected[name]} there, {found.get(name)} here" for name in differing)
-            raise ValueError(
-                f"`adapter` {str(adapter_dir)!r} was made for another base: {details}. Its own base is "
-                f"{base_name(adapter_dir)!r}."
-            )
-    with reading_checkpoint("adapter", str(adapter_dir)):
-        try:
-            return PeftModel.from_pretrained(model, str(adapter_dir), is_trainable=is_trainable)
-        except (RuntimeError, ValueError) as error:
-            # Other values that PEFT refuses say what they are.
-            if isinstance(error, ValueError) and "not found in the base model" not in str(error):
-                raise
-            raise ValueError(
-                f"it does not fit this model, it was made for another base, {base_name(adapter_dir)!r}: {error}"
-            ) from error
-
-
-def check_saved_modules(adapter_dir: str | Path) -> None:
-    """
-    Refuse an adapter whose own embedding has no effect, and would be written into a merged model.
-
-    Raises:
-        ValueError: It keeps `shared`, of which the stacks have copies of their own, `embed_tokens`.
-    """
-    saved = read_json_object(Path(adapter_dir) / ADAPTER_CONFIG_NAME, "`adapter`:").get("modules_to_save")
-    if isinstance(saved, list) and any(str(name).rsplit(".", 1)[-1] == SHARED_EMBEDDING for name in saved):
-        raise ValueError(
-            f"`adapter` {str(adapter_dir)!r} has `modules_to_save` = {saved}, and encoder and decoder read "
-            "`embed_tokens`, not `shared`: it was trained without effect. Train it again with `embed_tokens` and "
-            "`lm_head` in its place."
-        )
-
-
-def base_name(adapter_dir: str | Path, argument: str = "adapter") -> str:
-    """
-    What an adapter's config calls its base; "unknown" where it does not say.
-
-    Args:
-        adapter_dir: Directory of the adapter.
-        argument: Name of the argument that gives it, for messages.
-
-    Raises:
-        ValueError: The config is damaged.
-    """
-    config = read_json_object(Path(adapter_dir) / ADAPTER_CONFIG_NAME, f"`{argument}`:")
-    return config.get("base_model_name_or_path") or "unknown"
 
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> PreTrainedModel:

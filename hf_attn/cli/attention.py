@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_attn.generation.source_texts import check_text, source_prefix
+from hf_attn.loading.position_limits import source_positions, target_positions
 from hf_attn.plotting import attention_html, attention_map, save_figure, token_labels
-from hf_attn.position_limits import source_positions, target_positions
+from hf_attn.text.source_texts import check_text, source_prefix
 
 from .generate import length_limit, load_for_inference
 from .out import check_writable

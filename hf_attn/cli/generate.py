@@ -5,14 +5,15 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import set_seed
 
 # Registers the family with the Auto classes.
 import hf_attn  # noqa: F401
-from hf_attn.generation import UTILITIES, Glossary, TextGenerator, length_limit, load_for_inference
-from hf_attn.language_codes import language_token_id
+from hf_attn.generation import UTILITIES, Glossary, TextGenerator, length_limit, load_for_inference, pack_linears
+from hf_attn.text.language_codes import language_token_id
 
 
 __all__ = ["length_limit", "load_for_inference", "main"]
@@ -56,9 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise ValueError(f"`--forced_prefix` must hold text, got {parsed.forced_prefix!r}")
     glossary = Glossary.from_file(parsed.glossary) if parsed.glossary is not None else None
     weights = "int8" if parsed.int8 else "float32" if parsed.fast and not torch.cuda.is_available() else None
-    model, tokenizer = load_for_inference(
-        parsed.model, parsed.adapter, weights, trust_remote_code=parsed.trust_remote_code
-    )
+    model, tokenizer = load_for_inference(parsed.model, parsed.adapter, trust_remote_code=parsed.trust_remote_code)
+    if weights is not None:
+        model = packed(model, weights)
     options = {name: getattr(parsed, name) for name in _OPTIONS if getattr(parsed, name) is not None}
     options |= {name: True for name in ("do_sample", "truncation") if getattr(parsed, name)}
     if parsed.src_lang is not None:
@@ -82,6 +83,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             line = " ".join(text.split())
             sys.stdout.write(f"{number}\t{score:.4f}\t{line}\n" if with_scores else f"{line}\n")
         sys.stdout.flush()
+
+
+def packed(model: Any, weights: str) -> Any:
+    """A loaded model on the CPU, made ready by `pack_linears`; an adapter is merged into it first."""
+    # What is merged must not be rounded to fewer bits than the sum of both has.
+    model = model.to("cpu").float()
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    return pack_linears(model, weights)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

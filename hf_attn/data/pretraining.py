@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
-from ..sentences import split_sentences
+from ..text.sentences import split_sentences
 from .readers import require_columns
 from .texts import check_texts
 from .translation import source_target_lengths

@@ -15,7 +15,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from ..sentences import split_sentences
+from ..text.sentences import split_sentences
 from .readers import require_columns
 from .texts import check_texts, in_all_or_none, quoted
 

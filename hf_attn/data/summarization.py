@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from ..sentences import split_sentences
+from ..text.sentences import split_sentences
 from .readers import require_columns
 from .texts import check_texts, in_all_or_none, place_in_batch, place_in_split, quoted
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ..unicode_text import is_text
+from ..text.unicode_text import is_text
 
 
 logger = logging.getLogger(__name__)

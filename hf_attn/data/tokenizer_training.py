@@ -8,7 +8,7 @@ from typing import Literal
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from ..unicode_text import is_text
+from ..text.unicode_text import is_text
 
 
 SPECIAL_TOKENS = {

@@ -12,12 +12,12 @@ import torch
 from transformers import BatchEncoding, GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..loading.position_limits import source_positions, target_positions
 from ..modeling_hf_attn import HfAttnForConditionalGeneration
-from ..position_limits import source_positions, target_positions
-from .fast_generate import fast_generate
+from ..text.source_texts import check_text, source_prefix
+from .fast.fast_generate import fast_generate
 from .glossary import Glossary, GlossaryLogitsProcessor, TermTokens, has_term
 from .minimum_bayes_risk import check_utility, rank_by_utility
-from .source_texts import check_text, source_prefix
 
 
 logger = logging.get_logger(__name__)

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from rouge_score.rouge_scorer import RougeScorer
 
-from ..sentences import split_sentences
+from ..text.sentences import split_sentences
 from .rows import check_same_number, check_sentences, reference_rows
 
 

@@ -2,21 +2,9 @@
 """What the recipes share: arguments, loading, a thin trainer, output directories and reports."""
 
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, TaskArguments
-from .averaging import average_checkpoints
-from .checkpoints import clear_incomplete, fault_of, last_checkpoint
-from .evaluation import SortedRows, published_bleu
-from .finite import first_nonfinite_layer
-from .loading import (
-    build_config,
-    load_model,
-    load_tokenizer,
-    longest_target,
-    parse_overrides,
-    read_splits,
-    set_generation,
-    texts_of,
-    training_split,
-)
+from .configs import build_config, parse_overrides
+from .generation import longest_target, prepare_generation, set_generation
+from .loading import load_model, load_tokenizer
 from .model_card import write_model_card
 from .parsing import parse_arguments
 from .reporting import (
@@ -32,8 +20,13 @@ from .reporting import (
 )
 from .run import Run, finish_run, start_run
 from .run_directory import record_run, resume_or_refuse
-from .stages import Stages, prepare_generation, tokenize_splits
-from .trainer import RecipeTrainer, divides_by_num_items
+from .splits import read_splits, texts_of, training_split
+from .stages import Stages, tokenize_splits
+from .trainer.averaging import average_checkpoints
+from .trainer.checkpoints import clear_incomplete, fault_of, last_checkpoint
+from .trainer.evaluation import SortedRows, published_bleu
+from .trainer.finite import first_nonfinite_layer
+from .trainer.trainer import RecipeTrainer, divides_by_num_items
 
 
 __all__ = [

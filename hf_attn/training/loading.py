@@ -1,106 +1,31 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Loads or builds the tokenizer and the model that a recipe's arguments describe."""
 
-import math
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
-from datasets import Dataset, IterableDataset
 from transformers import (
-    AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, logging
+from transformers.utils import logging
 
 from ..adapters import add_lora, four_bit_config
-from ..adapters.lora import MATCH_EMBEDDING, base_name
-from ..checkpoint_files import check_size, reading_checkpoint
-from ..configuration_hf_attn import PRESETS, HfAttnConfig
-from ..data import load_splits, source_target_lengths, train_tokenizer
-from ..data.translation import read_sides
-from ..json_files import read_json_object
-from ..position_limits import target_positions
-from ..spread_weights import whole_weights
-from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
+from ..adapters.lora import MATCH_EMBEDDING
+from ..configuration_hf_attn import HfAttnConfig
+from ..data import train_tokenizer
+from ..loading.adapter import base_name
+from ..loading.checkpoint_files import check_size, is_adapter, reading_checkpoint
+from ..loading.sharded_weights import whole_weights
+from .arguments import AdapterArguments, ModelArguments, RecipeTrainingArguments
+from .configs import build_config, checkpoint_config, parse_overrides
 from .hardware import choose_attention
-from .parsing import read_yaml
 
 
 logger = logging.get_logger(__name__)
-
-
-def read_splits(
-    arguments: DataArguments, training_arguments: RecipeTrainingArguments
-) -> dict[str, Dataset | IterableDataset]:
-    """
-    The splits that the arguments name, cut to `max_*_samples` rows; those of `do_train`, `do_eval` and `do_predict`.
-
-    With `streaming` only the training split is streamed; the splits that are scored have to be counted.
-
-    Returns:
-        Those of `train`, `validation` and `test` that there are.
-    """
-    splits = load_splits(
-        arguments.dataset_name,
-        arguments.dataset_config_name,
-        arguments.train_file,
-        arguments.validation_file,
-        arguments.test_file,
-        revision=arguments.dataset_revision,
-        streaming=arguments.streaming,
-        max_samples={
-            "train": arguments.max_train_samples,
-            "validation": arguments.max_eval_samples,
-            "test": arguments.max_predict_samples,
-        },
-    )
-    wanted = {
-        "train": training_arguments.do_train,
-        "validation": training_arguments.do_eval,
-        "test": training_arguments.do_predict,
-    }
-    splits = {name: splits[name] for name in wanted if wanted[name] and name in splits}
-    return {
-        name: Dataset.from_list(list(split)) if name != "train" and isinstance(split, IterableDataset) else split
-        for name, split in splits.items()
-    }
-
-
-def texts_of(split: Dataset | IterableDataset, language: str, column: str) -> Iterator[str]:
-    """
-    One side of sentence pairs, from a column `translation`, or one named after the language, or else that of the side.
-
-    Args:
-        split: Rows as `translation_preprocessor` takes them.
-        language: Name of the language in the rows.
-        column: The side, `source` or `target`.
-
-    Raises:
-        ValueError: As `translation_preprocessor` does.
-    """
-    for (texts,) in read_sides(split, {column: language}):
-        yield from texts
-
-
-def training_split(splits: Mapping[str, Dataset | IterableDataset]) -> Dataset | IterableDataset:
-    """
-    The split that a tokenizer for fresh weights is trained on.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if "train" not in splits:
-        raise ValueError(
-            "`train_file` or `dataset_name` must give a training split to train a tokenizer on, got none."
-        )
-    return splits["train"]
 
 
 def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTrainedTokenizerBase:
@@ -149,7 +74,7 @@ def check_base(arguments: ModelArguments, adapter_arguments: AdapterArguments) -
                 f"`model_config`={arguments.model_config!r}. Train it whole first, and an adapter on the result."
             )
         return
-    if os.path.isfile(os.path.join(name, ADAPTER_CONFIG_NAME)) and not os.path.exists(os.path.join(name, CONFIG_NAME)):
+    if is_adapter(name):
         base = base_name(name, "model_name_or_path")
         raise ValueError(
             f"`model_name_or_path` {name!r} holds an adapter for {base!r}, not a whole model. Train it with "
@@ -192,7 +117,7 @@ def load_model(
     else:
         overrides = parse_overrides(arguments.config_overrides)
         # A checkpoint may be stored in half precision; it trains in float32 under autocast.
-        name, config = str(arguments.model_name_or_path), _checkpoint_config(arguments, overrides)
+        name, config = str(arguments.model_name_or_path), checkpoint_config(arguments, overrides)
         options: dict[str, Any] = {"dtype": torch.float32, "config": config}
         if adapter_arguments.load_in_4bit:
             options["quantization_config"] = four_bit_config()
@@ -280,180 +205,3 @@ def _place_label_smoothing(model: PreTrainedModel, arguments: RecipeTrainingArgu
         logger.info(f"label_smoothing={outside} goes into the model's config: its loss is inside the model.")
         model.config.label_smoothing = outside
         arguments.label_smoothing_factor = 0.0
-
-
-def _checkpoint_config(arguments: ModelArguments, overrides: Mapping[str, Any]) -> PretrainedConfig:
-    """
-    The config of a checkpoint with the overrides.
-
-    Raises:
-        ValueError: An override is not a field of the config, or the config does not take its value.
-    """
-    name = str(arguments.model_name_or_path)
-    with reading_checkpoint("model_name_or_path", name):
-        config = AutoConfig.from_pretrained(
-            name, revision=arguments.model_revision, trust_remote_code=arguments.trust_remote_code
-        )
-    _check_fields(config, overrides)
-    return type(config).from_dict({**config.to_dict(), **overrides}) if overrides else config
-
-
-def _check_fields(config: PretrainedConfig, overrides: Mapping[str, Any]) -> None:
-    for name in overrides:
-        if not hasattr(config, name):
-            raise ValueError(f"`config_overrides` names `{name}`, which is not a field of {type(config).__name__}.")
-
-
-def build_config(arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
-    """
-    The config of fresh weights: a preset or json file, the sizes and ids of the tokenizer, and the overrides on top.
-
-    Raises:
-        ValueError: `model_config` is neither a preset nor a file, or an override is not a field of the config; or the
-            file is of a `model_type` that transformers does not know.
-    """
-    overrides = parse_overrides(arguments.config_overrides)
-    values = {
-        "vocab_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
-    if tokenizer.bos_token_id is not None:
-        values["bos_token_id"] = tokenizer.bos_token_id
-    name = str(arguments.model_config)
-    if name in PRESETS:
-        values["decoder_start_token_id"] = tokenizer.eos_token_id
-        return HfAttnConfig.from_preset(name, **values, **_without(overrides, values))
-    if not os.path.isfile(name):
-        raise ValueError(
-            f"`model_config` must be a preset ({', '.join(PRESETS)}) or a json file that exists, got {name!r}."
-        )
-    content = read_json_object(name, "`model_config`:")
-    model_type = content.pop("model_type", HfAttnConfig.model_type)
-    if model_type == HfAttnConfig.model_type:
-        values["decoder_start_token_id"] = tokenizer.eos_token_id
-        return HfAttnConfig(**{**content, **values, **_without(overrides, values)})
-    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
-        raise ValueError(
-            f"`model_type` in {name!r} must be '{HfAttnConfig.model_type}', or one that transformers knows, such as "
-            f"'bart', 'marian' and 't5'; got {model_type!r}."
-        )
-    return _stock_config(model_type, content, values, _without(overrides, values))
-
-
-def _stock_config(model_type: str, content: dict, values: dict, overrides: dict) -> PretrainedConfig:
-    """The config of another family; its own start token is kept where the vocabulary has it."""
-    known = AutoConfig.for_model(model_type)
-    _check_fields(known, overrides)
-    start = content.get("decoder_start_token_id")
-    if start is None or start >= values["vocab_size"]:
-        values = {**values, "decoder_start_token_id": values["pad_token_id"]}
-    # Marian keeps a second vocabulary size for its decoder.
-    if hasattr(known, "decoder_vocab_size"):
-        values = {**values, "decoder_vocab_size": values["vocab_size"]}
-    return AutoConfig.for_model(model_type, **{**content, **values, **overrides})
-
-
-def _without(overrides: dict, values: dict) -> dict:
-    for name in overrides:
-        if name in values:
-            raise ValueError(
-                f"`config_overrides` cannot set `{name}`, which follows from the tokenizer, got {overrides[name]!r}. "
-                "Change `vocab_size` or `tokenizer_name` instead."
-            )
-    return overrides
-
-
-def parse_overrides(text: str | None) -> dict[str, Any]:
-    """
-    Read `name=value,name=value`; values are written as in YAML, lists in brackets.
-
-    Raises:
-        ValueError: The text does not have this form.
-    """
-    if not text:
-        return {}
-    try:
-        parsed = read_yaml("{" + text.replace("=", ": ") + "}")
-    except ValueError:
-        parsed = None
-    is_plain = isinstance(parsed, dict) and all(isinstance(name, str) for name in parsed)
-    if not is_plain or any(value is None for value in parsed.values()):
-        raise ValueError(
-            f"`config_overrides` must look like d_model=192,encoder_layer_types=[lstm,gru], got {text!r}."
-        )
-    return {name: _number(value) for name, value in parsed.items()}
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as text."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def longest_target(train: Dataset | IterableDataset | None, arguments: DataArguments) -> int | None:
-    """Tokens of the longest target in a tokenized training split; the limit where it is streamed; else `None`."""
-    if isinstance(train, Dataset):
-        return int(source_target_lengths(train)[:, 1].max())
-    return None if train is None else arguments.max_target_length
-
-
-def set_generation(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    target_length: int | None,
-    num_beams: int,
-    forced_bos_token_id: int | None = None,
-    max_length: int | None = None,
-    max_target_length: int | None = None,
-    **search: float | bool | None,
-) -> None:
-    """
-    Make the model's generation config fit the task; it is saved with the model.
-
-    Args:
-        model: Its `generation_config` is changed.
-        tokenizer: Gives the ids of the special tokens.
-        target_length: Tokens of the longest target in training, the end included; half as many again may be generated,
-            as far as the decoder has positions, and there is no least length. `None`, without training, leaves the
-            limits of the checkpoint.
-        num_beams: Beams of `generate` without arguments.
-        forced_bos_token_id: The token that an output starts with, such as that of a language; `None` leaves the
-            checkpoint's.
-        max_length: Tokens of the longest output, the one that starts it included, in place of what `target_length`
-            gives.
-        max_target_length: How many may be generated without training where the checkpoint has no limit.
-        **search: Further fields, such as `length_penalty` and `no_repeat_ngram_size`; `None` leaves the checkpoint's.
-    """
-    config = model.generation_config
-    limit = None
-    if max_length is not None:
-        limit = max_length - 1
-    elif target_length is not None:
-        limit = math.ceil(1.5 * target_length)
-    elif config.max_new_tokens is None and config.max_length is None:
-        limit = max_target_length
-    if limit is not None:
-        positions = target_positions(model)
-        config.max_new_tokens = limit if positions is None else min(limit, positions - 1)
-        config.max_length = None
-    for name in ("min_length", "min_new_tokens") if target_length is not None else ():
-        if getattr(config, name):
-            logger.info(f"`{name}`={getattr(config, name)} of the checkpoint is dropped: targets may be shorter.")
-            setattr(config, name, None)
-    config.num_beams = num_beams
-    config.update(**{name: value for name, value in search.items() if value is not None})
-    config.use_cache = True
-    config.pad_token_id = tokenizer.pad_token_id
-    config.eos_token_id = tokenizer.eos_token_id
-    config.decoder_start_token_id = model.config.decoder_start_token_id
-    if config.forced_eos_token_id is not None:
-        config.forced_eos_token_id = tokenizer.eos_token_id
-    if forced_bos_token_id is not None:
-        config.forced_bos_token_id = forced_bos_token_id
-    # From here on it stands for itself.
-    config._from_model_config = False

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import CONFIG_NAME, logging
 
-from ..position_limits import source_positions
+from ..loading.position_limits import source_positions
 from .hardware import cpu_capabilities
 from .reporting import format_table
 

@@ -15,8 +15,8 @@ from transformers import EvalPrediction
 
 from ..data.pretraining import check_weight
 from .arguments import DataArguments, RecipeTrainingArguments
-from .evaluation import SortedRows
-from .loading import read_splits
+from .splits import read_splits
+from .trainer.evaluation import SortedRows
 
 
 SPLITS = ("train", "validation", "test")

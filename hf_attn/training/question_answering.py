@@ -14,10 +14,10 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import ModelOutput
 
 from ..data.question_answering import Span, best_spans, choose_answers
-from ..position_limits import source_positions
+from ..loading.position_limits import source_positions
 from .arguments import RecipeTrainingArguments
-from .evaluation import SortedRows
 from .reporting import loading_lines
+from .trainer.evaluation import SortedRows
 
 
 PREDICTIONS_FILE = "predictions.json"

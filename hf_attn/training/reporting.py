@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_matplotlib_available
 
-from .checkpoints import read_json, write_text_whole
+from .trainer.checkpoints import read_json, write_text_whole
 
 
 logger = logging.getLogger(__name__)

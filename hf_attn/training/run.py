@@ -12,13 +12,13 @@ from transformers.utils import logging
 
 from ..adapters import finish_adapter
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
-from .checkpoints import check_whole
 from .loading import check_base
 from .model_card import shown_path, write_model_card
 from .parsing import parse_arguments
 from .reporting import log_to_terminal, usage_lines, write_curves, write_results
 from .run_directory import record_run, resume_or_refuse
-from .trainer import RecipeTrainer
+from .trainer.checkpoints import check_whole
+from .trainer.trainer import RecipeTrainer
 
 
 logger = logging.get_logger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from transformers.utils import logging
 
-from .checkpoints import last_checkpoint, part_of, read_json, write_text_whole
+from .trainer.checkpoints import last_checkpoint, part_of, read_json, write_text_whole
 
 
 logger = logging.get_logger(__name__)

@@ -7,17 +7,13 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import logging
 
-from ..data import source_target_lengths
 from ..metrics import RowStatistics, confidence_interval, paired_bootstrap
-from ..position_limits import source_positions
-from .evaluation import SortedRows
-from .loading import longest_target, set_generation
 from .reporting import add_prefix
 from .run import Run
-from .trainer import RecipeTrainer
+from .trainer.evaluation import SortedRows
+from .trainer.trainer import RecipeTrainer
 
 
 logger = logging.get_logger(__name__)
@@ -60,59 +56,6 @@ def _log_cut_sources(name: str, lengths: np.ndarray, max_source_length: int) -> 
             f"{100 * is_cut.mean():.1f}% of the {len(lengths)} sources of `{name}` are longer than "
             f"`max_source_length`={max_source_length} tokens and cut there; the longest has {lengths.max()}."
         )
-
-
-def prepare_generation(
-    run: Run,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    tokenized: Mapping[str, Dataset | IterableDataset],
-    forced_bos_token_id: int | None = None,
-    source_prefix: str = "",
-) -> None:
-    """
-    Set the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit; and
-    keep what stands before each source in training as the `prefix` of the model's config, which pipelines put before a
-    text.
-
-    Raises:
-        ValueError: A row has more tokens than the model has positions.
-    """
-    _check_positions(model, tokenized)
-    target_length = longest_target(tokenized.get("train"), run.data_args)
-    arguments = run.training_args
-    set_generation(
-        model,
-        tokenizer,
-        target_length,
-        arguments.num_beams,
-        forced_bos_token_id,
-        max_length=arguments.generation_max_length,
-        max_target_length=run.data_args.max_target_length,
-        length_penalty=arguments.length_penalty,
-        early_stopping=arguments.early_stopping,
-        no_repeat_ngram_size=arguments.no_repeat_ngram_size,
-    )
-    config = unwrap_peft_model(model).config
-    if "train" in tokenized and (source_prefix or getattr(config, "prefix", None)):
-        config.prefix = source_prefix or None
-
-
-def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:
-    limit = source_positions(unwrap_peft_model(model))
-    if limit is None:
-        return
-    for name, split in tokenized.items():
-        if not isinstance(split, Dataset):
-            continue
-        longest = source_target_lengths(split).max(axis=0)
-        for side, length in zip(("source", "target"), longest, strict=True):
-            if length > limit:
-                raise ValueError(
-                    f"`max_{side}_length` must keep within the {limit} positions of the model, got a {side} of "
-                    f"{length} tokens in `{name}`. Set `max_{side}_length` to {limit} or less; fresh weights may have "
-                    "more `max_position_embeddings` in `config_overrides`."
-                )
 
 
 class Stages:

@@ -68,9 +68,8 @@ def readme_output() -> list[str]:
 
 def trained_adapter(tokenizer: Any, pairs: list[dict[str, str]], folder: Path) -> tuple[float, float]:
     """Loss of a LoRA step by the stock trainer, and of the adapter once saved and loaded."""
-    model = get_peft_model(
-        AutoModelForSeq2SeqLM.from_pretrained(CHECKPOINT, dropout=0.0), LoraConfig(task_type="SEQ_2_SEQ_LM")
-    )
+    base = AutoModelForSeq2SeqLM.from_pretrained(CHECKPOINT, dtype=torch.float32, dropout=0.0)
+    model = get_peft_model(base, LoraConfig(task_type="SEQ_2_SEQ_LM"))
     rows = [tokenizer(pair["en"], text_target=pair["de"]) for pair in pairs]
     arguments = Seq2SeqTrainingArguments(
         str(folder / "run"), max_steps=1, per_device_train_batch_size=len(rows), learning_rate=1e-2, use_cpu=True,
@@ -81,7 +80,8 @@ def trained_adapter(tokenizer: Any, pairs: list[dict[str, str]], folder: Path) -
     trainer = Seq2SeqTrainer(model, arguments, train_dataset=rows, data_collator=collator, processing_class=tokenizer)
     loss = trainer.train().training_loss
     model.save_pretrained(folder / "adapter")
-    loaded = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(CHECKPOINT), folder / "adapter").eval()
+    again = AutoModelForSeq2SeqLM.from_pretrained(CHECKPOINT, dtype=torch.float32)
+    loaded = PeftModel.from_pretrained(again, folder / "adapter").eval()
     batch = {name: tensor.to("cpu") for name, tensor in collator(rows).items()}
     with torch.no_grad():
         after, expected = (one.eval()(**batch).loss.item() for one in (loaded, model))

@@ -16,7 +16,7 @@ from hf_attn.data.summarization import (
     summarization_preprocessor,
     summary_coverage,
 )
-from hf_attn.sentences import split_sentences
+from hf_attn.text.sentences import split_sentences
 
 
 ROWS = [

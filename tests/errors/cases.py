@@ -43,9 +43,9 @@ from hf_attn.data.summarization import (
     summarization_preprocessor,
 )
 from hf_attn.generation import Glossary, TextGenerator, load_for_inference
-from hf_attn.language_codes import set_languages
 from hf_attn.modeling_versions import check_version
 from hf_attn.plotting import attention_map, save_figure, training_curves
+from hf_attn.text.language_codes import set_languages
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -58,11 +58,11 @@ from hf_attn.training import (
     start_run,
 )
 from hf_attn.training.arguments import RecipeTrainingArguments
-from hf_attn.training.hub import claim_repository, push_directory
 from hf_attn.training.loading import check_base
 from hf_attn.training.pretraining import parse_corpora
 from hf_attn.training.question_answering import check_window, prepare_span_training
 from hf_attn.training.run_directory import record_run, resume_or_refuse
+from hf_attn.training.trainer.hub import claim_repository, push_directory
 from tests.hub.hub_server import TOKEN, Hub, Repository
 from tests.utils import tiny_config, tiny_model
 

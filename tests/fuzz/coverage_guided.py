@@ -21,12 +21,12 @@ import tests.conftest  # noqa: F401
 
 # What is grown towards: the branches of the readers.
 with atheris.instrument_imports(
-    include=["hf_attn.configuration_hf_attn", "hf_attn.checkpoint_files", "hf_attn.json_files"]
+    include=["hf_attn.configuration_hf_attn", "hf_attn.loading.checkpoint_files", "hf_attn.loading.json_files"]
 ):
     import hf_attn
-    from hf_attn.checkpoint_files import check_size, reading_checkpoint
     from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
-    from hf_attn.json_files import read_json_object
+    from hf_attn.loading.checkpoint_files import check_size, reading_checkpoint
+    from hf_attn.loading.json_files import read_json_object
 
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForSeq2SeqLM

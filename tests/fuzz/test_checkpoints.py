@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hf_attn.adapters import load_adapter
 from hf_attn.generation import load_for_inference
 from hf_attn.pipelines import Seq2SeqLoader
-from hf_attn.training.checkpoints import fault_of, last_checkpoint
 from hf_attn.training.reporting import write_results
 from hf_attn.training.run_directory import resume_or_refuse
+from hf_attn.training.trainer.checkpoints import fault_of, last_checkpoint
 from tests.fuzz.fuzzing import BROKEN_TEXTS, MANY, VALUES, altered, damaged, fuzz, many
 
 

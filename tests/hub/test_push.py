@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from hf_attn.training import record_run, resume_or_refuse
-from hf_attn.training.hub import NOT_PUSHED, claim_repository, push_directory
+from hf_attn.training.trainer.hub import NOT_PUSHED, claim_repository, push_directory
 from tests.hub.hub_server import TOKEN, Hub, Repository
 from tests.recipes.launching import RECIPES, REPOSITORY, SHAPE
 

@@ -11,7 +11,6 @@ from hf_attn.adapters import add_lora, finish_adapter
 from hf_attn.data import train_tokenizer
 from hf_attn.training import (
     AdapterArguments,
-    evaluation,
     format_table,
     published_bleu,
     score_table,
@@ -21,6 +20,7 @@ from hf_attn.training import (
     write_results,
 )
 from hf_attn.training.question_answering import question_usage_lines
+from hf_attn.training.trainer import evaluation
 from tests.utils import tiny_config, tiny_model
 
 

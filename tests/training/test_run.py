@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from hf_attn.training import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, TaskArguments
-from hf_attn.training.checkpoints import publish_checkpoint
 from hf_attn.training.run import start_run
+from hf_attn.training.trainer.checkpoints import publish_checkpoint
 from tests.small_checkpoint import save_adapter, save_checkpoint
 
 

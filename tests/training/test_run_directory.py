@@ -7,8 +7,8 @@ import re
 import pytest
 
 from hf_attn.training import record_run, resume_or_refuse
-from hf_attn.training.checkpoints import publish_checkpoint
 from hf_attn.training.run_directory import fingerprint
+from hf_attn.training.trainer.checkpoints import publish_checkpoint
 
 
 def test_new_run_is_looked_at_without_writing_and_then_written_down(tmp_path):

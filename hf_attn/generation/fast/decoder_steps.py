@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..modeling_attention import (
+from ...modeling_attention import (
     AdditiveAttention,
     Attention,
     DotAttention,
@@ -25,12 +25,12 @@ from ..modeling_attention import (
     LinearAttention,
     SlidingAttention,
 )
-from ..modeling_copy import mixture_log_probabilities
-from ..modeling_efficient_attention import linear_attention
-from ..modeling_hf_attn import HfAttnForConditionalGeneration
-from ..modeling_layers import FeedForward, HfAttnLayer
-from ..modeling_positions import NoPositions, rotate
-from ..modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
+from ...modeling_copy import mixture_log_probabilities
+from ...modeling_efficient_attention import linear_attention
+from ...modeling_hf_attn import HfAttnForConditionalGeneration
+from ...modeling_layers import FeedForward, HfAttnLayer
+from ...modeling_positions import NoPositions, rotate
+from ...modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
 from .int8_linear import Int8Linear
 from .packed_linear import PackedLinear
 

@@ -14,10 +14,10 @@ from torch import nn
 from transformers.activations import ACT2FN
 from transformers.utils import output_capturing
 
-from ..modeling_attention import Attention, DotAttention, GeneralAttention
-from ..modeling_hf_attn import HfAttnForConditionalGeneration
-from ..modeling_layers import FeedForward, HfAttnLayer
-from ..modeling_positions import (
+from ...modeling_attention import Attention, DotAttention, GeneralAttention
+from ...modeling_hf_attn import HfAttnForConditionalGeneration
+from ...modeling_layers import FeedForward, HfAttnLayer
+from ...modeling_positions import (
     AlibiPositions,
     LearnedPositions,
     NoPositions,
@@ -25,8 +25,8 @@ from ..modeling_positions import (
     RotaryPositions,
     SinusoidalPositions,
 )
-from ..modeling_recurrent import SSRUMixer
-from ..modeling_stacks import HfAttnStack
+from ...modeling_recurrent import SSRUMixer
+from ...modeling_stacks import HfAttnStack
 from .int8_kernel import LinearStructure, native_library
 from .int8_linear import Int8Linear
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..modeling_recurrent import FusedRecurrentMixer
-from ..modeling_stacks import HfAttnEncoder
+from ...modeling_recurrent import FusedRecurrentMixer
+from ...modeling_stacks import HfAttnEncoder
 from .compiled_encoder import CompiledEncoder
 from .int8_linear import Int8Linear
 

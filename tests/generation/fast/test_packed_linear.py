@@ -13,9 +13,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hf_attn.generation import fast_generate, int8_kernel, load_for_inference, pack_linears
-from hf_attn.generation.int8_kernel import native_library
-from hf_attn.generation.packed_linear import Int8Linear, PackedLinear
+from hf_attn.cli.generate import packed
+from hf_attn.generation import fast_generate, load_for_inference, pack_linears
+from hf_attn.generation.fast import int8_kernel
+from hf_attn.generation.fast.int8_kernel import native_library
+from hf_attn.generation.fast.packed_linear import Int8Linear, PackedLinear
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
 
@@ -164,7 +166,7 @@ def test_bfloat16_becomes_float32():
     assert model.generate(torch.tensor([[4, 5, 2]]), max_new_tokens=4).shape[1] > 1
 
 
-def test_an_adapter_is_merged_on_loading(tokenizer, tmp_path):
+def test_an_adapter_is_merged_before_packing(tokenizer, tmp_path):
     model = tiny_model(tiny_config(vocab_size=len(tokenizer), tie_word_embeddings=False))
     model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
@@ -172,9 +174,11 @@ def test_an_adapter_is_merged_on_loading(tokenizer, tmp_path):
     adapted = get_peft_model(base, LoraConfig(task_type="SEQ_2_SEQ_LM", init_lora_weights=False, lora_alpha=64)).eval()
     adapted.save_pretrained(tmp_path / "adapter")
     batch = tiny_batch(model.config)
-    packed, _ = load_for_inference(str(tmp_path / "base"), str(tmp_path / "adapter"), weights="float32")
+    loaded, _ = load_for_inference(str(tmp_path / "base"), str(tmp_path / "adapter"))
     with torch.no_grad():
-        torch.testing.assert_close(packed(**batch).logits, adapted(**batch).logits, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            packed(loaded, "float32")(**batch).logits, adapted(**batch).logits, rtol=1e-4, atol=1e-4
+        )
     with pytest.raises(ValueError, match=r"`model` must have no adapters for its layers to be packed\. Merge them"):
         pack_linears(adapted)
 

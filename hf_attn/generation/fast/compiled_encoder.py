@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..modeling_stacks import HfAttnEncoder, HfAttnEncoderOutput
+from ...modeling_stacks import HfAttnEncoder, HfAttnEncoderOutput
 from .compiled_stack import FINE, CompiledStack, compiled_encoder
 from .int8_kernel import native_library
 

@@ -57,7 +57,7 @@ def test_update_is_left_out_when_asked(tmp_path, caplog, monkeypatch):
     trainer = build_trainer(tmp_path, nonfinite_loss="skip", max_steps=4)
     break_layer(trainer, step=2)
     lines = []
-    monkeypatch.setattr("hf_attn.training.finite.logger.warning", lines.append)
+    monkeypatch.setattr("hf_attn.training.trainer.finite.logger.warning", lines.append)
     trainer.train()
     assert len(lines) == 1
     assert lines[0].startswith("Step 3: the loss is nan on process 0, for rows ")

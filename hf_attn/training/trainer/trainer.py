@@ -15,13 +15,13 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedToken
 from transformers.trainer_utils import EvalLoopOutput, seed_worker, unwrap_peft_model
 from transformers.utils import logging
 
-from ..data import BatchEpochCallback, LengthBucketBatchSampler, source_target_lengths
-from ..spread_weights import whole_weights
-from .arguments import RecipeTrainingArguments
+from ...data import BatchEpochCallback, LengthBucketBatchSampler, source_target_lengths
+from ...loading.sharded_weights import whole_weights
+from ..arguments import RecipeTrainingArguments
+from ..hardware import TrimHeapCallback, keep_freed_memory
 from .averaging import EnoughCheckpointsCallback, average_checkpoints, load_weights
 from .evaluation import OrderedEvaluationTrainer, SortedRows
 from .finite import FiniteTrainer
-from .hardware import TrimHeapCallback, keep_freed_memory
 from .hub import HubTrainer
 from .resuming import ResumingTrainer
 

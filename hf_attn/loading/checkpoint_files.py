@@ -101,6 +101,11 @@ def check_checkpoint(argument: str, name: str) -> None:
         _check_adapter_config(argument, folder / ADAPTER_CONFIG_NAME)
 
 
+def is_adapter(name: str) -> bool:
+    """Whether a directory holds an adapter, and not a whole model with an adapter inside."""
+    return os.path.isfile(Path(name, ADAPTER_CONFIG_NAME)) and not os.path.isfile(Path(name, CONFIG_NAME))
+
+
 def pickle_message(argument: str, name: str, file: str | None = None) -> str:
     """Why a checkpoint without safetensors is refused, and how to go on."""
     held = "no weights in safetensors" if file is None else f"its weights as a pickle, {file}"

@@ -20,9 +20,9 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
 
-from ..json_files import read_json_object
+from ...loading.json_files import read_json_object
+from ..run_directory import RUN_FILE
 from .checkpoints import LOSSES_FILE, MANIFEST_FILE, write_text_whole
-from .run_directory import RUN_FILE
 
 
 logger = logging.get_logger(__name__)

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import MarianConfig, MarianMTModel
 
 from hf_attn.training import average_checkpoints
-from hf_attn.training.averaging import load_weights
+from hf_attn.training.trainer.averaging import load_weights
 from tests.training.tiny_training import build_trainer
 
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy
 from transformers.utils import logging
 
-from ..spread_weights import whole_weights
+from ...loading.sharded_weights import whole_weights
 
 
 logger = logging.get_logger(__name__)

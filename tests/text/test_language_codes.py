@@ -6,7 +6,7 @@ from transformers import MBart50Tokenizer, NllbTokenizer, pipeline
 
 import hf_attn  # noqa: F401 -- registers the pipelines
 from hf_attn.data import train_tokenizer
-from hf_attn.language_codes import has_language_codes, language_token_id, set_languages
+from hf_attn.text.language_codes import has_language_codes, language_token_id, set_languages
 from tests.utils import tiny_config, tiny_model
 
 

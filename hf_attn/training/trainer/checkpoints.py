@@ -17,7 +17,7 @@ from typing import Any
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
-from ..json_files import read_json_object
+from ...loading.json_files import read_json_object
 
 
 logger = logging.get_logger(__name__)

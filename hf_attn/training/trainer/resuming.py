@@ -24,7 +24,7 @@ from transformers.trainer_pt_utils import AcceleratorConfig, LengthGroupedSample
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 from transformers.utils import logging
 
-from ..data import BatchEpochCallback
+from ...data import BatchEpochCallback
 from .checkpoints import (
     LOSSES_FILE,
     STAGING_FOLDER,

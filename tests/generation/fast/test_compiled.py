@@ -15,12 +15,12 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from hf_attn.generation import fast_generate, pack_linears
-from hf_attn.generation.compiled_encoder import CompiledEncoder
-from hf_attn.generation.compiled_stack import compiled_decoder, compiled_encoder
-from hf_attn.generation.compiled_steps import CompiledSteps, compiled_steps
-from hf_attn.generation.decoder_steps import DecoderSteps, Sources
-from hf_attn.generation.int8_kernel import native_library
-from hf_attn.generation.int8_linear import Int8Linear
+from hf_attn.generation.fast.compiled_encoder import CompiledEncoder
+from hf_attn.generation.fast.compiled_stack import compiled_decoder, compiled_encoder
+from hf_attn.generation.fast.compiled_steps import CompiledSteps, compiled_steps
+from hf_attn.generation.fast.decoder_steps import DecoderSteps, Sources
+from hf_attn.generation.fast.int8_kernel import native_library
+from hf_attn.generation.fast.int8_linear import Int8Linear
 from hf_attn.modeling_stacks import HfAttnEncoder
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
@@ -405,7 +405,7 @@ def test_a_config_that_asks_for_tuples():
 SANITIZED = """
 import sys
 from pathlib import Path
-from hf_attn.generation import int8_kernel
+from hf_attn.generation.fast import int8_kernel
 library = Path(sys.argv[1])
 int8_kernel._compiled = lambda: library
 import pytest
@@ -417,7 +417,7 @@ sys.exit(pytest.main([*options, *sys.argv[2:]]))
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_memory_is_used_as_the_sanitizers_allow(tmp_path):
-    from hf_attn.generation.int8_kernel import build_library
+    from hf_attn.generation.fast.int8_kernel import build_library
 
     library = tmp_path / "native.so"
     options = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -436,6 +436,6 @@ def test_memory_is_used_as_the_sanitizers_allow(tmp_path):
     command = [sys.executable, "-c", SANITIZED, str(library), str(here), str(here.with_name("test_packed_linear.py"))]
     run = subprocess.run(
         ["env", *(f"{name}={value}" for name, value in environment.items()), *command],
-        capture_output=True, text=True, cwd=here.parents[2],
+        capture_output=True, text=True, cwd=here.parents[3],
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]

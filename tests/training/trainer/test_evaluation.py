@@ -18,7 +18,7 @@ from tests.training import predict_on_processes
 from tests.training.predict_on_processes import TEXTS
 
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 EXPECTED = {
     "labels": TEXTS,
     "no labels": TEXTS,

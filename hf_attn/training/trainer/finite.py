@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer
 from transformers.utils import logging
 
-from .arguments import RecipeTrainingArguments
+from ..arguments import RecipeTrainingArguments
 from .checkpoints import last_checkpoint
 from .resuming import samplers_by_epoch
 

@@ -17,8 +17,8 @@ from transformers.generation import GenerateBeamEncoderDecoderOutput, GenerateEn
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 from transformers.modeling_outputs import BaseModelOutput
 
-from ..modeling_hf_attn import HfAttnForConditionalGeneration
-from ..modeling_versions import CACHE_NAME
+from ...modeling_hf_attn import HfAttnForConditionalGeneration
+from ...modeling_versions import CACHE_NAME
 from .compiled_steps import CompiledSteps, compiled_steps
 from .decoder_steps import DecoderSteps, Sources
 

@@ -8,7 +8,8 @@ import resource
 
 import pytest
 
-from hf_attn.training import checkpoints, clear_incomplete, fault_of, last_checkpoint
+from hf_attn.training import clear_incomplete, fault_of, last_checkpoint
+from hf_attn.training.trainer import checkpoints
 from tests.training.tiny_training import build_trainer
 
 
@@ -91,7 +92,7 @@ def test_last_checkpoint_stays_until_the_next_is_whole(tmp_path, monkeypatch):
         publish(staged, checkpoint)
         seen.append(last_checkpoint(tmp_path))
 
-    monkeypatch.setattr("hf_attn.training.resuming.publish_checkpoint", watched)
+    monkeypatch.setattr("hf_attn.training.trainer.resuming.publish_checkpoint", watched)
     build_trainer(tmp_path, max_steps=3, save_steps=1, save_total_limit=1).train()
     names = [str(tmp_path / f"checkpoint-{step}") for step in (1, 2, 3)]
     assert seen == [None, names[0], names[0], names[1], names[1], names[2]]

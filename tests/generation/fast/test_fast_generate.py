@@ -9,7 +9,7 @@ from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
 from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
 from hf_attn.generation import TextGenerator, fast_generate
-from hf_attn.generation.decoder_steps import MIXER_STEPS, SOURCE_STEPS, FoldedAttentionStep
+from hf_attn.generation.fast.decoder_steps import MIXER_STEPS, SOURCE_STEPS, FoldedAttentionStep
 from hf_attn.modeling_layers import mechanism
 from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import EvalPrediction, PreTrainedTokenizerBase, Seq2SeqTrainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..metrics import bleu
+from ...metrics import bleu
 
 
 logger = logging.getLogger(__name__)

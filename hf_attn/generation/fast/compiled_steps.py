@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..modeling_hf_attn import HfAttnForConditionalGeneration
+from ...modeling_hf_attn import HfAttnForConditionalGeneration
 from .compiled_encoder import parts_for_threads, run_in_threads
 from .compiled_stack import FINE, REFUSED, CompiledStack, compiled_decoder
 from .decoder_steps import Sources, direct

@@ -72,8 +72,8 @@ def trained_adapter(tokenizer: Any, pairs: list[dict[str, str]], folder: Path) -
     model = get_peft_model(base, LoraConfig(task_type="SEQ_2_SEQ_LM"))
     rows = [tokenizer(pair["en"], text_target=pair["de"]) for pair in pairs]
     arguments = Seq2SeqTrainingArguments(
-        str(folder / "run"), max_steps=1, per_device_train_batch_size=len(rows), learning_rate=1e-2, use_cpu=True,
-        report_to="none", save_strategy="no", disable_tqdm=True,
+        str(folder / "run"), max_steps=1, per_device_train_batch_size=len(rows), learning_rate=1.0, optim="sgd",
+        use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
     collator = DataCollatorForSeq2Seq(tokenizer, model=model)
     torch.manual_seed(0)

@@ -29,16 +29,58 @@ logger = logging.get_logger(__name__)
 
 
 class LayerType(NamedTuple):
-    """A registry line: the class of a mixer, as `module.Class`, and what its cache keeps."""
+    """
+    A registry line: the class of a mixer, as `module.Class` of this package or as the class itself.
 
-    path: str
+    Attributes:
+        carries_state: Its cache keeps a state of fixed size in place of keys and values; it has no scores.
+        has_window: It sees `sliding_window` keys, and `global_attention_tokens`.
+    """
+
+    path: str | type
     carries_state: bool = False
+    has_window: bool = False
+
+
+class CrossAttentionType(NamedTuple):
+    """
+    A registry line: the class of an attention over the source, as in `LayerType`.
+
+    Attributes:
+        projects_queries, projects_keys: Its queries and keys are projections, so that heads may have any width, and
+            heads may share keys.
+        has_weights: It weights source positions; what copies reads these.
+        splits_heads: Heads do not meet before the output projection: tensor parallelism may part them.
+    """
+
+    path: str | type
+    projects_queries: bool = True
+    projects_keys: bool = True
+    has_weights: bool = True
+    splits_heads: bool = False
+
+
+class PositionEmbeddingType(NamedTuple):
+    """
+    A registry line: the class of a position scheme, as in `LayerType`.
+
+    Attributes:
+        in_scores: It acts on attention scores, so that it needs layers that have some.
+        biases_scores: It does so by a bias of all heads.
+        even_width, even_heads: It takes numbers of `d_model`, or of a head, in pairs.
+    """
+
+    path: str | type
+    in_scores: bool = False
+    biases_scores: bool = False
+    even_width: bool = False
+    even_heads: bool = False
 
 
 # The registries: a mechanism is one class and one line here; everything else looks it up.
 LAYER_TYPES = {
     "full_attention": LayerType("modeling_attention.Attention"),
-    "sliding_attention": LayerType("modeling_attention.SlidingAttention"),
+    "sliding_attention": LayerType("modeling_attention.SlidingAttention", has_window=True),
     "linear_attention": LayerType("modeling_attention.LinearAttention", carries_state=True),
     "lstm": LayerType("modeling_recurrent.LSTMMixer", carries_state=True),
     "gru": LayerType("modeling_recurrent.GRUMixer", carries_state=True),
@@ -46,22 +88,20 @@ LAYER_TYPES = {
     "ssru": LayerType("modeling_recurrent.SSRUMixer", carries_state=True),
 }
 CROSS_ATTENTION_TYPES = {
-    "scaled_dot_product": "modeling_attention.Attention",
-    "additive": "modeling_attention.AdditiveAttention",
-    "dot": "modeling_attention.DotAttention",
-    "general": "modeling_attention.GeneralAttention",
-    "none": "modeling_attention.FixedContext",
+    "scaled_dot_product": CrossAttentionType("modeling_attention.Attention", splits_heads=True),
+    "additive": CrossAttentionType("modeling_attention.AdditiveAttention"),
+    "dot": CrossAttentionType("modeling_attention.DotAttention", projects_queries=False, projects_keys=False),
+    "general": CrossAttentionType("modeling_attention.GeneralAttention", projects_queries=False),
+    "none": CrossAttentionType("modeling_attention.FixedContext", has_weights=False),
 }
 POSITION_EMBEDDING_TYPES = {
-    "sinusoidal": "modeling_positions.SinusoidalPositions",
-    "learned": "modeling_positions.LearnedPositions",
-    "rope": "modeling_positions.RotaryPositions",
-    "relative_bias": "modeling_positions.RelativeBias",
-    "alibi": "modeling_positions.AlibiPositions",
-    "none": "modeling_positions.NoPositions",
+    "sinusoidal": PositionEmbeddingType("modeling_positions.SinusoidalPositions", even_width=True),
+    "learned": PositionEmbeddingType("modeling_positions.LearnedPositions"),
+    "rope": PositionEmbeddingType("modeling_positions.RotaryPositions", in_scores=True, even_heads=True),
+    "relative_bias": PositionEmbeddingType("modeling_positions.RelativeBias", in_scores=True, biases_scores=True),
+    "alibi": PositionEmbeddingType("modeling_positions.AlibiPositions", in_scores=True, biases_scores=True),
+    "none": PositionEmbeddingType("modeling_positions.NoPositions"),
 }
-# The schemes that act on attention scores.
-SCORE_SCHEMES = ("rope", "relative_bias", "alibi")
 NORM_TYPES = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}  # of torch.nn
 # What transformers' caches call a layer that keeps a state of fixed size.
 STATE_CACHE = "hf_attn_state"
@@ -425,6 +465,16 @@ class HfAttnConfig(PreTrainedConfig):
         ]
 
     @property
+    def cross_attention(self) -> CrossAttentionType:
+        """The registry line of `cross_attention_type`."""
+        return CROSS_ATTENTION_TYPES[self.cross_attention_type]
+
+    @property
+    def positions(self) -> PositionEmbeddingType:
+        """The registry line of `position_embedding_type`."""
+        return POSITION_EMBEDDING_TYPES[self.position_embedding_type]
+
+    @property
     def reads_source_weights(self) -> bool:
         """Whether the language modeling head reads the cross-attention weights of the last decoder layer."""
         return self.copy_attention or self.coverage_loss_weight > 0
@@ -442,7 +492,7 @@ class HfAttnConfig(PreTrainedConfig):
     def position_scheme(self, stack: str) -> str:
         """The position scheme of `stack`: none for layers without scores where the scheme acts on scores."""
         scheme = self.position_embedding_type
-        return "none" if scheme in SCORE_SCHEMES and not self.has_scores(stack) else scheme
+        return "none" if self.positions.in_scores and not self.has_scores(stack) else scheme
 
     @property
     def base_model_tp_plan(self) -> dict[str, str]:
@@ -454,9 +504,9 @@ class HfAttnConfig(PreTrainedConfig):
         plan = {}
         for stack in ("encoder", "decoder"):
             attentions = []
-            if self.has_scores(stack) and self.position_embedding_type not in ("relative_bias", "alibi"):
+            if self.has_scores(stack) and not self.positions.biases_scores:
                 attentions.append("mixer")
-            splits_source_heads = self.cross_attention_type == "scaled_dot_product" and not self.reads_source_weights
+            splits_source_heads = self.cross_attention.splits_heads and not self.reads_source_weights
             if stack == "decoder" and splits_source_heads:
                 attentions.append("encoder_attn")
             for attention in attentions:
@@ -559,49 +609,56 @@ class HfAttnConfig(PreTrainedConfig):
                     f"`{stack}_attention_heads` must be divisible by `{stack}_key_value_heads`, got {heads} and "
                     f"{key_value_heads}."
                 )
-        if self.position_embedding_type == "sinusoidal" and self.d_model % 2:
-            raise ValueError(f"`d_model` must be even for `sinusoidal` positions, got {self.d_model}.")
+        scheme = self.position_embedding_type
+        if self.positions.even_width and self.d_model % 2:
+            raise ValueError(f"`d_model` must be even for `{scheme}` positions, got {self.d_model}.")
         heads, key_value_heads = self.decoder_attention_heads, self.decoder_key_value_heads
-        if self.cross_attention_type == "dot" and key_value_heads != heads:
+        if not self.cross_attention.projects_keys and key_value_heads != heads:
             raise ValueError(
-                "`decoder_key_value_heads` must equal `decoder_attention_heads` when `cross_attention_type` is `dot`, "
-                f"which has no key projection, got {key_value_heads} and {heads}."
+                "`decoder_key_value_heads` must equal `decoder_attention_heads` when `cross_attention_type` is "
+                f"`{self.cross_attention_type}`, which has no key projection, got {key_value_heads} and {heads}."
             )
-        has_query = self.cross_attention_type not in ("dot", "general")
-        if not has_query and self.head_dim is not None and self.head_dim * heads != self.d_model:
+        if (
+            not self.cross_attention.projects_queries
+            and self.head_dim is not None
+            and self.head_dim * heads != self.d_model
+        ):
             raise ValueError(
-                "`head_dim` x `decoder_attention_heads` must equal `d_model` when `cross_attention_type` is `dot` or "
-                f"`general`, which have no query projection, got {self.head_dim} x {heads} and {self.d_model}."
+                "`head_dim` x `decoder_attention_heads` must equal `d_model` when `cross_attention_type` is "
+                f"`{self.cross_attention_type}`, which has no query projection, got {self.head_dim} x {heads} and "
+                f"{self.d_model}."
             )
-        if self.position_embedding_type == "rope":
+        if self.positions.even_heads:
             for stack in ("encoder", "decoder"):
                 head_dim = self.head_dim or self.d_model // getattr(self, f"{stack}_attention_heads")
                 if head_dim % 2:
-                    raise ValueError(f"A head must have an even width for `rope` positions, got {head_dim} ({stack}).")
+                    raise ValueError(
+                        f"A head must have an even width for `{scheme}` positions, got {head_dim} ({stack})."
+                    )
 
     def _check_effects(self) -> None:
         """Refuses options which this combination of fields would leave without effect."""
         types = {*self.encoder_layer_types, *self.decoder_layer_types}
         scheme = self.position_embedding_type
-        if scheme in SCORE_SCHEMES and not (self.has_scores("encoder") or self.has_scores("decoder")):
+        if self.positions.in_scores and not (self.has_scores("encoder") or self.has_scores("decoder")):
             raise ValueError(
                 f"`position_embedding_type` = {scheme!r} acts on the scores of `full_attention` and "
                 f"`sliding_attention` layers, and there is none. Use `sinusoidal`, `learned` or `none`, got layer "
                 f"types {sorted(types)}."
             )
-        if self.global_attention_tokens and "sliding_attention" not in types:
+        if self.global_attention_tokens and not any(LAYER_TYPES[name].has_window for name in types):
             raise ValueError(
                 f"`global_attention_tokens` = {self.global_attention_tokens} acts in `sliding_attention` layers, and "
                 "there is none. Set it to 0, or use `sliding_attention` in a stack."
             )
-        if "sliding_attention" in self.encoder_layer_types and self.sliding_window < 2:
+        if any(LAYER_TYPES[name].has_window for name in self.encoder_layer_types) and self.sliding_window < 2:
             raise ValueError(
                 f"`sliding_window` must be at least 2 in an encoder, one key on each side, got {self.sliding_window}."
             )
-        if self.reads_source_weights and self.cross_attention_type == "none":
+        if self.reads_source_weights and not self.cross_attention.has_weights:
             raise ValueError(
                 "`copy_attention` and `coverage_loss_weight` read the weights of the cross-attention, and "
-                f"`cross_attention_type` = 'none' has none, got {self.copy_attention} and "
+                f"`cross_attention_type` = {self.cross_attention_type!r} has none, got {self.copy_attention} and "
                 f"{self.coverage_loss_weight}. Leave them at False and 0.0, or use another `cross_attention_type`."
             )
         if self.match_embedding and not self.end_token_ids:
@@ -657,6 +714,60 @@ def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}{nearest(str(value), allowed)}.")
 
 
+def register_layer_type(
+    name: str, mixer_class: type, *, carries_state: bool = False, has_window: bool = False
+) -> None:
+    """
+    Adds a layer type of a package of your own: `encoder_layer_types` and `decoder_layer_types` take its name.
+
+    A checkpoint names it, and can be loaded where it is registered.
+
+    Args:
+        name (`str`): What configs call it.
+        mixer_class (`type`): With the contract of `modeling_attention.Attention` or of
+            `modeling_recurrent.RecurrentMixer`.
+        carries_state, has_window (`bool`): As in `LayerType`.
+
+    Raises:
+        ValueError: There is such a layer type, of another class.
+    """
+    _register("register_layer_type", LAYER_TYPES, name, LayerType(mixer_class, carries_state, has_window))
+
+
+def register_cross_attention(
+    name: str,
+    attention_class: type,
+    *,
+    projects_queries: bool = True,
+    projects_keys: bool = True,
+    has_weights: bool = True,
+    splits_heads: bool = False,
+) -> None:
+    """
+    Adds an attention over the source of a package of your own: `cross_attention_type` takes its name.
+
+    Args:
+        name (`str`): What configs call it.
+        attention_class (`type`): With the contract of `modeling_attention.Attention`.
+        projects_queries, projects_keys, has_weights, splits_heads (`bool`): As in `CrossAttentionType`.
+
+    Raises:
+        ValueError: There is such a cross-attention, of another class.
+    """
+    line = CrossAttentionType(attention_class, projects_queries, projects_keys, has_weights, splits_heads)
+    _register("register_cross_attention", CROSS_ATTENTION_TYPES, name, line)
+
+
+def _register(function: str, registry: dict[str, Any], name: str, line: Any) -> None:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"`name` of `{function}` must be a word, such as `minimal_gru`, got {name!r}.")
+    if registry.get(name, line) != line:
+        raise ValueError(
+            f"`name` of `{function}` must be one that is not taken, got {name!r}, which is another class."
+        )
+    registry[name] = line
+
+
 def _one_a_layer(stack: str, layer_types: str | list[str], num_layers: int) -> list[str]:
     name = f"{stack}_layer_types"
     listed = [layer_types] * num_layers if isinstance(layer_types, str) else list(layer_types)
@@ -670,4 +781,4 @@ def _one_a_layer(stack: str, layer_types: str | list[str], num_layers: int) -> l
     return listed
 
 
-__all__ = ["PRESETS", "HfAttnConfig"]
+__all__ = ["PRESETS", "HfAttnConfig", "register_cross_attention", "register_layer_type"]

@@ -18,13 +18,15 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, NORM_TYPES, HfAttnConfig, check_choice
+from .configuration_hf_attn import LAYER_TYPES, NORM_TYPES, HfAttnConfig, check_choice
 from .modeling_keywords import LAYER_KEYWORDS, declares_keywords
 from .modeling_positions import NoPositions
 
 
-def mechanism(path: str) -> Any:
-    """The class that a registry line of the configuration names, as `module.Class`."""
+def mechanism(path: str | type) -> Any:
+    """The class that a registry line of the configuration names, as `module.Class`, or is."""
+    if isinstance(path, type):
+        return path
     module, name = path.split(".")
     return getattr(import_module(f".{module}", __package__), name)
 
@@ -116,7 +118,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
             is_decoder and config.reads_source_weights and layer_idx == config.decoder_layers - 1
         )
         if is_decoder:
-            self.encoder_attn = mechanism(CROSS_ATTENTION_TYPES[config.cross_attention_type]).from_config(
+            self.encoder_attn = mechanism(config.cross_attention.path).from_config(
                 config, stack=stack, layer_idx=layer_idx, is_causal=False
             )
             normalizes = has_norms and (self.encoder_attn.reads_hidden_states or not self.norm_first)

@@ -153,7 +153,7 @@ class HfAttnPreTrainedModel(PreTrainedModel):
 
     def _check_and_adjust_attn_implementation(self, attn_implementation, *args, **kwargs):
         scheme = self.config.position_embedding_type
-        if scheme in ("relative_bias", "alibi") and "flash" in str(attn_implementation):
+        if self.config.positions.biases_scores and "flash" in str(attn_implementation):
             raise ValueError(
                 f"`attn_implementation` = {attn_implementation!r} cannot add the bias of `position_embedding_type` = "
                 f"{scheme!r} to the scores. Use 'sdpa', 'eager' or 'flex_attention'."
@@ -185,7 +185,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
         # CODEPATH: T5 and BART take embeddings as they are, Marian and the presets scale them.
         self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
-        self.positions = mechanism(POSITION_EMBEDDING_TYPES[config.position_scheme(self.stack)])(
+        self.positions = mechanism(POSITION_EMBEDDING_TYPES[config.position_scheme(self.stack)].path)(
             d_model=config.d_model,
             num_heads=num_heads,
             head_dim=config.head_dim or config.d_model // num_heads,

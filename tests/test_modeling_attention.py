@@ -100,7 +100,7 @@ def gradients(output, module, *inputs):
 def test_cross_attention_is_the_formula(kind, is_scaled, heads, backend):
     if kind == "dot" and heads == (4, 2):
         heads = (2, 2)  # without a key projection there is nothing to group
-    attention_class = mechanism(CROSS_ATTENTION_TYPES[kind])
+    attention_class = mechanism(CROSS_ATTENTION_TYPES[kind].path)
     config, module = build(attention_class, *heads, cross_attention_type=kind, scale_attention=is_scaled)
     config._attn_implementation = backend
     hidden_states = torch.randn(2, 3, 16, requires_grad=True)

@@ -15,7 +15,7 @@ from tests.utils import tiny_batch, tiny_config, tiny_model
 
 
 def scheme(name, bidirectional=True, d_model=16, num_heads=4, num_buckets=8, max_distance=20):
-    return mechanism(POSITION_EMBEDDING_TYPES[name])(
+    return mechanism(POSITION_EMBEDDING_TYPES[name].path)(
         d_model=d_model,
         num_heads=num_heads,
         head_dim=d_model // num_heads,

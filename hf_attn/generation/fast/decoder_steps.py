@@ -5,7 +5,8 @@ What all tokens share is made once: keys and values of the source, one copy for 
 positions; initial states. A step then works on two-dimensional tensors, one row a hypothesis. The weights stay where
 they are: a step calls the model's own projections, so that adapters, packed and quantised layers do as they are.
 
-Each class of a mixer and of an attention over the source has one class of steps here, and one line in a table.
+A step of any mixer is its own `forward` on a cache of one layer (`MixerStep`), and one of any attention over the
+source its own `forward` too (`CrossAttentionStep`). For those of this package there are faster ones, in two tables.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import DynamicCache
 
 from ...modeling_attention import (
     AdditiveAttention,
@@ -24,13 +26,16 @@ from ...modeling_attention import (
     GeneralAttention,
     LinearAttention,
     SlidingAttention,
+    eager_config,
 )
+from ...modeling_cache import build_cache
 from ...modeling_copy import mixture_log_probabilities
 from ...modeling_efficient_attention import linear_attention
 from ...modeling_hf_attn import HfAttnForConditionalGeneration
 from ...modeling_layers import FeedForward, HfAttnLayer
-from ...modeling_positions import NoPositions, rotate
+from ...modeling_positions import rotate
 from ...modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
+from ...modeling_stacks import HfAttnDecoder
 from .int8_linear import Int8Linear
 from .packed_linear import PackedLinear
 
@@ -60,6 +65,11 @@ class Sources:
     token_ids: torch.Tensor | None
     summary: torch.Tensor | None
     num_beams: int
+
+    @property
+    def summary_of_rows(self) -> torch.Tensor | None:
+        """(rows, d_model)."""
+        return None if self.summary is None else self.summary.repeat_interleave(self.num_beams, dim=0)
 
     @property
     def additive_mask(self) -> torch.Tensor | None:
@@ -97,17 +107,51 @@ def linear_weights(module: nn.Module) -> LinearWeights | None:
     return None
 
 
+class MixerStep:
+    """
+    A step of any mixer: its `forward` on one position, with a cache that only its own layer uses.
+
+    Args:
+        mixer: Of a decoder layer.
+        decoder: Read for its config and its positions.
+        sources: What the decoder reads.
+    """
+
+    def __init__(self, mixer: Any, decoder: HfAttnDecoder, sources: Sources):
+        self.mixer, self.decoder = mixer, decoder
+        self.cache: Any = build_cache(decoder.config).self_attention_cache
+        self.layer: Any = self.cache.layers[mixer.layer_idx]
+        self.context = sources.summary_of_rows
+
+    def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
+        states = hidden_states[:, None]
+        place = torch.tensor([[position]], device=states.device)
+        mask = self.mixer.build_mask(self.decoder.config, states, None, self.cache, self.mixer.layer_idx, True)
+        outputs = self.mixer(
+            states,
+            mask,
+            cache=self.cache,
+            initial_context=self.context,
+            positions=self.decoder.positions,
+            rotations=self.decoder.positions.rotations(place),
+        )[0]
+        return outputs[:, 0]
+
+    def select(self, rows: torch.Tensor) -> None:
+        self.layer.reorder_cache(rows)
+        if self.context is not None:
+            self.context = self.context.index_select(0, rows)
+
+
 class RecurrentStep:
     """A step of `lstm`, `gru` and `rnn`."""
 
-    def __init__(self, mixer: FusedRecurrentMixer, positions: NoPositions, sources: Sources):
+    def __init__(self, mixer: FusedRecurrentMixer, decoder: HfAttnDecoder, sources: Sources):
         self.input_projection, self.state_projection = direct(mixer.ih_proj), direct(mixer.hh_proj)
         self.next_states = mixer._step
-        summary = sources.summary
-        if summary is not None and sources.num_beams > 1:
-            summary = summary.repeat_interleave(sources.num_beams, dim=0)
         rows = len(sources.states) * sources.num_beams
-        self.states = mixer._initial_states(sources.states.new_empty(rows, 1, mixer.d_model), summary)
+        context = sources.summary_of_rows
+        self.states = mixer._initial_states(sources.states.new_empty(rows, 1, mixer.d_model), context)
 
     def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
         inputs = self.input_projection(hidden_states)
@@ -121,7 +165,7 @@ class RecurrentStep:
 class SSRUStep:
     """A step of `ssru`."""
 
-    def __init__(self, mixer: SSRUMixer, positions: NoPositions, sources: Sources):
+    def __init__(self, mixer: SSRUMixer, decoder: HfAttnDecoder, sources: Sources):
         self.projection = direct(mixer.in_proj)
         self.width = mixer.d_model
         rows = len(sources.states) * sources.num_beams
@@ -144,12 +188,12 @@ class AttentionStep:
     window: int | None = None
     num_global_tokens = 0
 
-    def __init__(self, attention: Attention, positions: NoPositions, sources: Sources):
+    def __init__(self, attention: Attention, decoder: HfAttnDecoder, sources: Sources):
         self.projections = [direct(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")]
         self.out_projection = direct(attention.out_proj)
         self.num_key_value_heads, self.head_dim = attention.num_key_value_heads, attention.head_dim
         self.scaling = attention.scaling
-        self.positions = positions
+        self.positions = decoder.positions
         rows = len(sources.states) * sources.num_beams
         shape = (rows, self.num_key_value_heads, 0, self.head_dim)
         self.keys, self.values = sources.states.new_empty(shape), sources.states.new_empty(shape)
@@ -213,8 +257,8 @@ class AttentionStep:
 class SlidingAttentionStep(AttentionStep):
     """A step of `sliding_attention`."""
 
-    def __init__(self, attention: SlidingAttention, positions: NoPositions, sources: Sources):
-        super().__init__(attention, positions, sources)
+    def __init__(self, attention: SlidingAttention, decoder: HfAttnDecoder, sources: Sources):
+        super().__init__(attention, decoder, sources)
         self.window = attention.left + 1
         self.num_global_tokens = attention.num_global_tokens
 
@@ -222,7 +266,7 @@ class SlidingAttentionStep(AttentionStep):
 class LinearAttentionStep:
     """A step of `linear_attention`."""
 
-    def __init__(self, attention: LinearAttention, positions: NoPositions, sources: Sources):
+    def __init__(self, attention: LinearAttention, decoder: HfAttnDecoder, sources: Sources):
         self.attention = attention
         self.out_projection = direct(attention.out_proj)
         self.state: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -243,6 +287,52 @@ class LinearAttentionStep:
             self.state = self.state[0].index_select(0, rows), self.state[1].index_select(0, rows)
 
 
+class CrossAttentionStep:
+    """
+    A step of any attention over the source: its `forward`, in which the beams of a sentence are its queries.
+
+    Args:
+        attention: Of a decoder layer.
+        decoder: Read for its config.
+        sources: What the decoder reads.
+        keeps_weights: Whether `weights` are those of the last step, averaged over heads: float32 (sentences,
+            num_beams, source_length).
+    """
+
+    def __init__(self, attention: Any, decoder: HfAttnDecoder, sources: Sources, keeps_weights: bool):
+        self.attention, self.num_beams = attention, sources.num_beams
+        self.states, self.context = sources.states, sources.summary
+        config = eager_config(decoder.config) if keeps_weights else decoder.config
+        queries = sources.states.new_empty(len(sources.states), sources.num_beams, sources.states.shape[-1])
+        self.mask = attention.build_cross_mask(config, queries, sources.states, sources.mask)
+        self.cache: Any = DynamicCache()
+        self.options = {"output_attentions": True} if keeps_weights else {}
+        self.weights: Any = None
+
+    def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        outputs, weights = self.attention(
+            hidden_states.view(len(self.states), self.num_beams, -1),
+            attention_mask=self.mask,
+            key_value_states=self.states,
+            cache=self.cache,
+            initial_context=self.context,
+            **self.options,
+        )
+        if self.options:
+            self.weights = weights.mean(dim=1, dtype=torch.promote_types(weights.dtype, torch.float32))
+        return outputs.reshape(hidden_states.shape)
+
+    def select(self, sentences: torch.Tensor) -> None:
+        self.states = self.states.index_select(0, sentences)
+        if self.context is not None:
+            self.context = self.context.index_select(0, sentences)
+        if self.mask is not None:
+            self.mask = self.mask.index_select(0, sentences)
+        for layer in self.cache.layers:
+            if layer.is_initialized:
+                layer.reorder_cache(sentences)
+
+
 class SourceAttentionStep:
     """
     A step of attention over the source. All beams of a sentence are queries to one copy of its keys and values.
@@ -251,7 +341,7 @@ class SourceAttentionStep:
     source_length).
     """
 
-    def __init__(self, attention: Attention, sources: Sources, keeps_weights: bool):
+    def __init__(self, attention: Attention, decoder: HfAttnDecoder, sources: Sources, keeps_weights: bool):
         self.attention = attention
         self.num_beams = sources.num_beams
         self.keys = attention.key_states(sources.states)
@@ -349,7 +439,7 @@ class FixedContextStep:
 
     weights = None
 
-    def __init__(self, context: FixedContext, sources: Sources, keeps_weights: bool):
+    def __init__(self, context: FixedContext, decoder: HfAttnDecoder, sources: Sources, keeps_weights: bool):
         self.num_beams = sources.num_beams
         self.context = context.out_proj(sources.summary)
 
@@ -378,20 +468,6 @@ SOURCE_STEPS: dict[type, type] = {
 }
 
 
-def step_class(table: dict[type, type], module: nn.Module) -> type:
-    """The class of steps of `module`.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if type(module) not in table:
-        raise ValueError(
-            f"`fast_generate` has no step for {type(module).__name__}; it has steps for "
-            f"{', '.join(known.__name__ for known in table)}. Generate without `custom_generate`."
-        )
-    return table[type(module)]
-
-
 def feed_forward_step(feed_forward: FeedForward) -> TensorFunction:
     """What `feed_forward` computes in evaluation mode."""
     first, second = direct(feed_forward.fc1), direct(feed_forward.fc2)
@@ -402,10 +478,10 @@ def feed_forward_step(feed_forward: FeedForward) -> TensorFunction:
     return lambda states: second(activation(gate(states)) * first(states))
 
 
-def source_step(layer: HfAttnLayer, sources: Sources) -> Any:
+def source_step(layer: HfAttnLayer, decoder: HfAttnDecoder, sources: Sources) -> Any:
     """The step of the layer's attention over the source."""
     attention: Any = layer.encoder_attn
-    step = step_class(SOURCE_STEPS, attention)
+    step = SOURCE_STEPS.get(type(attention), CrossAttentionStep)
     if step is ProductAttentionStep and len(sources.states) == 1 and not layer.returns_source_weights:
         query_projection, out_projection = getattr(attention, "q_proj", None), attention.out_proj
         size = attention.num_heads * sources.states.shape[1]
@@ -413,15 +489,15 @@ def source_step(layer: HfAttnLayer, sources: Sources) -> Any:
             query_weights, out_weights = linear_weights(query_projection), linear_weights(out_projection)
             if query_weights is not None and out_weights is not None:
                 return FoldedAttentionStep(attention, sources, query_weights, out_weights)
-    return step(attention, sources, layer.returns_source_weights)
+    return step(attention, decoder, sources, layer.returns_source_weights)
 
 
 class LayerStep:
     """A step of a decoder layer."""
 
-    def __init__(self, layer: HfAttnLayer, positions: NoPositions, sources: Sources):
-        self.mixer = step_class(MIXER_STEPS, layer.mixer)(layer.mixer, positions, sources)
-        self.source = source_step(layer, sources)
+    def __init__(self, layer: HfAttnLayer, decoder: HfAttnDecoder, sources: Sources):
+        self.mixer = MIXER_STEPS.get(type(layer.mixer), MixerStep)(layer.mixer, decoder, sources)
+        self.source = source_step(layer, decoder, sources)
         self.norm_first = layer.norm_first
         names = ["mixer_layer_norm", "encoder_attn_layer_norm"]
         self.feed_forward = None
@@ -457,9 +533,6 @@ class DecoderSteps:
     Args:
         model: In evaluation mode.
         sources: What it reads. Rows are its sentences times `num_beams`.
-
-    Raises:
-        ValueError: A layer has no steps here.
     """
 
     def __init__(self, model: HfAttnForConditionalGeneration, sources: Sources):
@@ -468,7 +541,7 @@ class DecoderSteps:
         self.decoder = decoder
         self.sources = sources
         self.position = 0
-        self.layers = [LayerStep(layer, decoder.positions, sources) for layer in decoder.layers]
+        self.layers = [LayerStep(layer, decoder, sources) for layer in decoder.layers]
         self.embed_tokens = direct(decoder.embedding)
         self.embed_scale = decoder.embed_scale
         self.embedding_norm = None if decoder.layernorm_embedding is None else direct(decoder.layernorm_embedding)

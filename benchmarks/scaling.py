@@ -106,10 +106,15 @@ def layer_bytes(
         precision: A key of `PRECISIONS`.
         length: Tokens of the layer's own sequence.
         source_length: Tokens that the cross-attention of a decoder layer sees.
+
+    Raises:
+        ValueError: There is no measurement of `layer_type`.
     """
     table = PRECISIONS[precision]
     heads = getattr(config, f"{stack}_attention_heads")
     is_decoder = stack == "decoder"
+    if layer_type not in table.by_width:
+        raise ValueError(f"`{layer_type}` layers were not measured; those that were: {', '.join(table.by_width)}.")
     total = table.by_width[layer_type][is_decoder] * config.d_model
     total += table.by_ffn * getattr(config, f"{stack}_ffn_dim") + NORM_BYTES * (2 + is_decoder)
     if layer_type == "full_attention":

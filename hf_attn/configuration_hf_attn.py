@@ -762,9 +762,7 @@ def _register(function: str, registry: dict[str, Any], name: str, line: Any) -> 
     if not isinstance(name, str) or not name.isidentifier():
         raise ValueError(f"`name` of `{function}` must be a word, such as `minimal_gru`, got {name!r}.")
     if registry.get(name, line) != line:
-        raise ValueError(
-            f"`name` of `{function}` must be one that is not taken, got {name!r}, which is another class."
-        )
+        raise ValueError(f"`name` of `{function}` must not be taken by another class, got {name!r}.")
     registry[name] = line
 
 

@@ -9,15 +9,19 @@ from packaging.version import Version
 
 from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
 from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
+from hf_attn.modeling_attention import Attention
+from hf_attn.modeling_layers import mechanism
 
 
 # Major and minor version of torch.
 TORCH = Version(torch.__version__).release[:2]
 # Layer types that make attention maps; and those whose cache holds keys and values, and so can be cropped.
-ATTENTION_LAYER_TYPES = ("full_attention", "sliding_attention", "linear_attention")
-CROPPABLE_LAYER_TYPES = ("full_attention", "sliding_attention")
+ATTENTION_LAYER_TYPES = tuple(
+    name for name, line in LAYER_TYPES.items() if issubclass(mechanism(line.path), Attention)
+)
+CROPPABLE_LAYER_TYPES = tuple(name for name, line in LAYER_TYPES.items() if not line.carries_state)
 # Position schemes that act in attention scores.
-SCORE_SCHEMES = ("rope", "relative_bias", "alibi")
+SCORE_SCHEMES = tuple(name for name, line in POSITION_EMBEDDING_TYPES.items() if line.in_scores)
 HEADS = (1, 4)
 
 AXES = {

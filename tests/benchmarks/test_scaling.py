@@ -43,6 +43,11 @@ def test_activations_are_as_measured(layer_type, precision):
         assert expected == pytest.approx(measured, rel=0.12)
 
 
+def test_what_was_not_measured_is_said():
+    with pytest.raises(ValueError, match="`average` layers were not measured; those that were: full_attention, "):
+        scaling.layer_bytes(HfAttnConfig(**SHAPE, **HEADS), "encoder", "average", "float32", 8, 8)
+
+
 def test_checkpointing_keeps_the_inputs_of_layers():
     model = model_of("full_attention", "float32", encoder_layers=6, decoder_layers=6)
     batch = batch_of(2, 64, 64)

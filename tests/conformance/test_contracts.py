@@ -20,11 +20,13 @@ from hf_attn import (
     HfAttnForSequenceClassification,
     HfAttnModel,
 )
-from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
+from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
 from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import (
     CROPPABLE_LAYER_TYPES,
+    HEADS,
     MATRIX,
+    SCORE_SCHEMES,
     all_combinations,
     can_crop,
     covering_combinations,
@@ -121,7 +123,7 @@ def test_core_contract_of_copying_under_every_layer_and_every_cross_attention():
                 "coverage_loss_weight": 1.0,
             }
         )
-    assert len(combinations) == 7 * 4 * 2
+    assert len(combinations) == len(LAYER_TYPES) * (len(CROSS_ATTENTION_TYPES) - 1) * 2
 
 
 @pytest.mark.slow
@@ -132,9 +134,11 @@ def test_core_contract_over_the_full_product(encoder_layer_types):
     ]
     for combination in combinations:
         check_core_contract(combination)
-    # 7 decoders x 5 cross-attentions x 2 numbers of heads x 6 schemes; half of the schemes need a layer with scores.
-    has_scores = encoder_layer_types in ("full_attention", "sliding_attention")
-    assert len(combinations) == (7 * 60 if has_scores else 2 * 60 + 5 * 30)
+    # Cross-attentions x 2 numbers of heads, with each scheme or with those that need no layer with scores.
+    pairs, schemes = len(CROSS_ATTENTION_TYPES) * len(HEADS), len(POSITION_EMBEDDING_TYPES)
+    with_scores = len(CROPPABLE_LAYER_TYPES) if encoder_layer_types not in CROPPABLE_LAYER_TYPES else len(LAYER_TYPES)
+    without = len(LAYER_TYPES) - with_scores
+    assert len(combinations) == pairs * (with_scores * schemes + without * (schemes - len(SCORE_SCHEMES)))
 
 
 @pytest.mark.parametrize("chunks", [[1] * 6, [4, 1, 1], [2, 3, 1], [6]], ids=["steps", "prefill", "chunks", "whole"])

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
+
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
 KINDS = {
@@ -55,6 +57,9 @@ def shortened(message: str, bench) -> str:
         message = message.replace(path, "...")
     message = re.sub(r"http://127\.0\.0\.1:\d+", "http://hub", " ".join(message.split()))
     message = re.sub(r"[0-9a-f]{64}", "...", message)
+    for choices in (LAYER_TYPES, CROSS_ATTENTION_TYPES, POSITION_EMBEDDING_TYPES):
+        # A new mechanism changes no message here.
+        message = message.replace(", ".join(choices), f"{next(iter(choices))}, ...")
     # What a library says around an error of ours.
     message = re.sub(r"Traceback .*Error: ", "... ", message)
     return message if len(message) <= _LONGEST else message[:_LONGEST].rsplit(" ", 1)[0] + " ..."

@@ -122,7 +122,7 @@ def test_a_test_split_without_targets_is_translated_only(tmp_path, corpus, recip
             "train",
             [PAIR],
             ["--source_lang=fr"],
-            "`translation` must have the languages `fr`, `de`, but row 0 of `train` has only `en`, `de`: set "
+            "`translation` must have the languages `fr`, `de`, but row 0 of `train` has only `de`, `en`: set "
             "`source_lang` and `target_lang`",
         ),
         (

@@ -214,7 +214,8 @@ def test_every_mechanism_goes_one_way_or_the_other(name, num_beams):
     model = pack_linears(tiny_model(config), "int8")
     layers = {type(layer.mixer).__name__ for layer in model.model.decoder.layers}
     sources = {type(layer.encoder_attn).__name__ for layer in model.model.decoder.layers}
-    is_known = layers <= {"SSRUMixer", "Attention"} and not sources & {"AdditiveAttention", "FixedContext"}
+    compiled_sources = {"Attention", "GeneralAttention", "DotAttention"}
+    is_known = layers <= {"SSRUMixer", "Attention"} and sources <= compiled_sources
     assert (compiled_decoder(model) is not None) == (is_known and not config.copy_attention)
     batch = tiny_batch(config)
     del batch["labels"]

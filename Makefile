@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CORES := $(shell getconf _NPROCESSORS_ONLN)
-FAST := not slow and not gpu and not network
+FAST := not slow and not gpu
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-slow test-oldest test-newest test-ends lint format bench bench-full

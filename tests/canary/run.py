@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "canary"
 USE_PACKAGE = Path(__file__).with_name("use_package.py")
-MARKERS = "not slow and not gpu and not network"
+MARKERS = "not slow and not gpu"
 # Losses are rounded by other kernels in another torch; texts are not.
 TOLERANCE = 1e-3
 

@@ -83,7 +83,7 @@ def declares_keywords(handed_on: Iterable[str] = ()) -> Callable[[Callable], Cal
 
 
 def backend_keywords(module: Any) -> frozenset[str]:
-    """What the attention backend of a module declares, or, of one that knows none, what any does."""
+    """Keywords of the attention backend of a module, or of all backends where the module has no config."""
     config = getattr(module, "config", None)
     names = list(ALL_ATTENTION_FUNCTIONS) if config is None else [config._attn_implementation]
     # Eager attention is each family's own.

@@ -29,7 +29,7 @@ TESTED_VERSIONS = ">=5.20,<5.25"
 
 CACHE_NAMES = ("cache", "past_key_values")
 CACHE_NAME = CACHE_NAMES[Version(transformers.__version__).release < (5, 24)]
-"""What the installed transformers calls the cache, in arguments and outputs."""
+"""The installed transformers' name of the cache, in arguments and outputs."""
 
 
 def check_version(installed: str) -> None:

@@ -27,7 +27,7 @@ SHARED_EMBEDDING = "shared"
 
 def base_fingerprint(model: PreTrainedModel) -> dict[str, str | list[int]]:
     """
-    What tells one base checkpoint from another, whatever the precision it is loaded in.
+    The identity of a base checkpoint, the same in whatever precision it is loaded.
 
     Returns:
         `model_type`, the `shape` of the embedding, and the sha256 of its values in bfloat16. Adapters and 4-bit
@@ -100,7 +100,7 @@ def check_saved_modules(adapter_dir: str | Path) -> None:
 
 def base_name(adapter_dir: str | Path, argument: str = "adapter") -> str:
     """
-    What an adapter's config calls its base; "unknown" where it does not say.
+    The name of an adapter's base, from its config; "unknown" where there is none.
 
     Args:
         adapter_dir: Directory of the adapter.

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What stands before the texts that a model reads, and what is asked of them."""
+"""Source texts: the prefix before them, and what is asked of them."""
 
 from transformers import PreTrainedModel
 
@@ -7,7 +7,7 @@ from .unicode_text import is_text
 
 
 def source_prefix(model: PreTrainedModel, prefix: str | None = None) -> str:
-    """What goes before each text: as asked for, else the `prefix` of the model's config, which its training had."""
+    """The prefix of each source text: as asked for, else the `prefix` of the model's config, which its training had."""
     return (getattr(model.config, "prefix", None) or "") if prefix is None else prefix
 
 

@@ -31,7 +31,7 @@ def computes_bf16() -> bool:
 
 
 def cpu_capabilities() -> Mapping[str, Any]:
-    """What `torch.cpu.get_capabilities` says of the CPU; of torch that lacks it, only whether it has AVX512-BF16."""
+    """The CPU's instructions, as `torch.cpu.get_capabilities` names them; of older torch, AVX512-BF16 alone."""
     if hasattr(torch.cpu, "get_capabilities"):
         return torch.cpu.get_capabilities()
     return {"avx512_bf16": torch.cpu._is_avx512_bf16_supported()}

@@ -7,7 +7,7 @@ from .unicode_text import is_text
 
 
 def source_prefix(model: PreTrainedModel, prefix: str | None = None) -> str:
-    """The prefix of each source text: as asked for, else the `prefix` of the model's config, which its training had."""
+    """The prefix of each source text: the one asked for, or that of the model's config, which its training had."""
     return (getattr(model.config, "prefix", None) or "") if prefix is None else prefix
 
 

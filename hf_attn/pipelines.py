@@ -19,6 +19,7 @@ from transformers.pipelines.base import ChunkPipeline, Pipeline
 
 from .loading.inference import AnswererLoader, Seq2SeqLoader
 from .loading.position_limits import source_positions
+from .tasks import EXTRACTIVE_ANSWERING, SUMMARIZATION, TRANSLATION
 from .text.language_codes import language_token_id
 
 
@@ -417,8 +418,8 @@ def _best_answers(
 
 
 TASKS: dict[str, tuple[type[Pipeline], type]] = {
-    "attn-translation": (TranslationPipeline, Seq2SeqLoader),
-    "attn-summarization": (SummarizationPipeline, Seq2SeqLoader),
-    "attn-question-answering": (QuestionAnsweringPipeline, AnswererLoader),
+    str(TRANSLATION.pipeline): (TranslationPipeline, Seq2SeqLoader),
+    str(SUMMARIZATION.pipeline): (SummarizationPipeline, Seq2SeqLoader),
+    str(EXTRACTIVE_ANSWERING.pipeline): (QuestionAnsweringPipeline, AnswererLoader),
 }
 """Name of a task: its pipeline, and what loads its models."""

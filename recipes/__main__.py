@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 # Modules beside this file; the `main` of each takes the command line.
-RECIPES = ("translation", "summarization", "question_answering", "pretrain")
+RECIPES = ("translation", "summarization", "question_answering", "classification", "pretrain")
 
 
 def main() -> None:

@@ -36,6 +36,7 @@ from hf_attn.data.pretraining import (
     mix,
     sentinel_tokens,
 )
+from hf_attn.tasks import PRETRAINING, Task
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -154,8 +155,7 @@ class PretrainingDataArguments(DataArguments):
 class PretrainingTrainingArguments(RecipeTrainingArguments):
     """Held-out text is scored by its likelihood; nothing is generated."""
 
-    task_metric: ClassVar[str] = "masked_loss"
-    task_metrics: ClassVar[tuple[str, ...]] = ("masked_loss", "perplexity", "accuracy")
+    task: ClassVar[Task] = PRETRAINING
 
     predict_with_generate: bool = field(default=False, metadata={"help": "Has to stay false."})
     remove_unused_columns: bool | None = field(default=False, metadata={"help": "Has to stay false."})
@@ -168,7 +168,7 @@ class PretrainingTrainingArguments(RecipeTrainingArguments):
 
     def is_metric(self, name: str) -> bool:
         """As the parent's; each corpus has its own, such as `eval_novels_masked_loss`."""
-        own = name.startswith("eval_") and name.endswith(tuple(f"_{metric}" for metric in self.task_metrics))
+        own = name.startswith("eval_") and name.endswith(tuple(f"_{metric}" for metric in self.task.metrics))
         return own or super().is_metric(name)
 
 
@@ -179,7 +179,6 @@ ARGUMENTS = (
     PretrainingArguments,
     PretrainingTrainingArguments,
 )
-SCORES = ("masked_loss", "perplexity", "accuracy", "unigram_perplexity")
 SCORE_NOTES = (
     "Scores count the hidden tokens of held-out text, in translation all target tokens: `masked_loss` is their mean "
     "negative log-likelihood in nats, the tokens before each known, `perplexity` its exponential, `accuracy` the "
@@ -270,9 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             run,
             trainer,
             metrics,
-            task="fill-mask",
+            task=PRETRAINING,
             languages=languages_of(task.language, corpora),
-            score_names=SCORES,
             score_notes=SCORE_NOTES,
             example=f"Once upon a time there {mask} a king.",
             usage=mask_usage_lines,
@@ -335,8 +333,9 @@ def held_out_table(metrics: Mapping[str, float], prefix: str, names: Sequence[st
     rows = []
     for name in ["", *names]:
         prefixes = f"{prefix}_{name}_" if name else f"{prefix}_"
-        rows.append([name or "all", *(metrics.get(f"{prefixes}{score_name}", "") for score_name in SCORES)])
-    return format_table(["held-out text", *SCORES], rows)
+        scores = [metrics.get(f"{prefixes}{score_name}", "") for score_name in PRETRAINING.scores]
+        rows.append([name or "all", *scores])
+    return format_table(["held-out text", *PRETRAINING.scores], rows)
 
 
 @torch.no_grad()

@@ -19,7 +19,6 @@ from textwrap import shorten
 from typing import ClassVar
 
 from datasets import Dataset
-from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM
 from transformers.utils import logging
 
 import hf_attn  # noqa: F401 -- registers the model family
@@ -42,6 +41,7 @@ from hf_attn.metrics import (
     squad_v2,
     squad_v2_rows,
 )
+from hf_attn.tasks import EXTRACTIVE_ANSWERING, GENERATIVE_ANSWERING, Task
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -143,11 +143,7 @@ class QuestionDataArguments(DataArguments):
 class QuestionTrainingArguments(RecipeTrainingArguments):
     """F1 is what early stopping compares."""
 
-    task_metric: ClassVar[str] = "f1"
-    task_metrics: ClassVar[tuple[str, ...]] = (
-        *("exact_match", "f1", "rougeL"),
-        *("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1"),
-    )
+    task: ClassVar[Task] = EXTRACTIVE_ANSWERING
 
 
 ARGUMENTS = (
@@ -157,7 +153,6 @@ ARGUMENTS = (
     QuestionAnsweringArguments,
     QuestionTrainingArguments,
 )
-SCORES = ("exact_match", "f1", "rougeL", "HasAns_f1", "NoAns_f1")
 BASELINES = {"best sentence of the context": "best_sentence", "no answer": "empty"}
 SCORE_NOTES = (
     "Exact match and F1 over words follow the rules of SQuAD's scripts. `best_sentence` answers with the sentence of "
@@ -170,8 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     run = start_run(ARGUMENTS, arguments, DEFAULT_CONFIG, "Train and score a model that answers questions.")
     task = run.task_args
     is_extractive = task.mode == "extractive"
-    # Written answers are compared by ROUGE-L, as those of FairytaleQA are (Xu et al. 2022).
-    main_score = "f1" if is_extractive else "rougeL"
+    kind = EXTRACTIVE_ANSWERING if is_extractive else GENERATIVE_ANSWERING
 
     check_mode(run, sys.argv[1:] if arguments is None else arguments)
     if is_extractive:
@@ -187,8 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if "test" in splits and not has_answers(splits["test"], "test"):
         splits["test"] = splits["test"].select_columns(list(QUESTION_COLUMNS))
     tokenizer = load_tokenizer(run.model_args, training_texts(splits, is_extractive))
-    auto_class = AutoModelForQuestionAnswering if is_extractive else AutoModelForSeq2SeqLM
-    model = load_model(run.model_args, run.adapter_args, run.training_args, tokenizer, auto_class)
+    model = load_model(run.model_args, run.adapter_args, run.training_args, tokenizer, kind.head)
 
     # Preprocess.
     if is_extractive:
@@ -228,11 +221,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         if not is_extractive:
             return mean_statistics(rouge_of_answers(predictions, references))
         rows = squad_v2_rows if task.version_2_with_negative else squad_rows
-        return mean_statistics(rows(predictions, references)[main_score])
+        return mean_statistics(rows(predictions, references)[kind.main_score])
 
     # Train.
     if answers.get("test") is not None:
-        options |= {"statistics": statistics, "main_score": main_score}
+        options |= {"statistics": statistics, "main_score": kind.main_score}
     stages = Stages(run, model, tokenizer, tokenized, score, **options)
     if task.score_before:
         stages.predict("before")
@@ -256,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             write_predictions(output_dir, [" ".join(answer.split()) for answer in predictions])
             write_answers(output_dir, test["id"], predictions, rows["test"].spans if is_extractive else None)
             if answers["test"] is not None:
-                print(f"\n{score_table(stages.metrics, SCORES, BASELINES, main_score)}\n")
+                print(f"\n{score_table(stages.metrics, kind.scores, BASELINES, kind.main_score)}\n")
             references = [" | ".join(dict.fromkeys(texts)) for texts in answers["test"] or [[]] * len(test)]
             shown = zip(test["question"], references, predictions, strict=True)
             print(format_table(["question", "answers", "answer of the model"], list(shown)[: task.num_samples]))
@@ -264,9 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             run,
             stages.trainer,
             stages.metrics,
-            task="question-answering",
+            task=kind,
             languages=[task.language],
-            score_names=SCORES,
             score_notes=SCORE_NOTES,
             example=task.source_prefix + example["question"],
             usage=partial(question_usage_lines, context=context, is_extractive=is_extractive),

@@ -29,6 +29,7 @@ from hf_attn.data.summarization import (
     summarization_preprocessor,
 )
 from hf_attn.metrics import RowStatistics, mean_statistics, rouge, rouge_rows
+from hf_attn.tasks import SUMMARIZATION, Task
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -95,8 +96,7 @@ class DocumentArguments(DataArguments):
 class SummarizationTrainingArguments(RecipeTrainingArguments):
     """ROUGE-L is what early stopping compares."""
 
-    task_metric: ClassVar[str] = "rougeL"
-    task_metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+    task: ClassVar[Task] = SUMMARIZATION
 
 
 ARGUMENTS = (
@@ -106,7 +106,6 @@ ARGUMENTS = (
     SummarizationArguments,
     SummarizationTrainingArguments,
 )
-SCORES = SummarizationTrainingArguments.task_metrics
 SCORE_NOTES = (
     "ROUGE is the F-score of rouge-score with stemming, of a row against its best reference; `lead_1` and `lead_3` "
     "take the first one or three sentences (of a dialogue: turns) of the source as its summary."
@@ -157,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         return {} if references[split] is None else rouge(predictions, references[split])
 
     def statistics(predictions: Sequence[str]) -> RowStatistics:
-        return mean_statistics(rouge_rows(predictions, references["test"])[run.training_args.task_metric])
+        return mean_statistics(rouge_rows(predictions, references["test"])[SUMMARIZATION.main_score])
 
     # Train.
     stages = Stages(run, model, tokenizer, tokenized, score, statistics=statistics if is_scored else None)
@@ -178,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             write_predictions(run.training_args.output_dir, predictions)
             if is_scored:
                 baselines = {f"first {task.lead_unit}s: {count}": f"lead_{count}" for count in LEADS}
-                print(f"\n{score_table(stages.metrics, SCORES, baselines, run.training_args.task_metric)}\n")
+                print(f"\n{score_table(stages.metrics, SUMMARIZATION.scores, baselines, SUMMARIZATION.main_score)}\n")
             rows = zip(sources, references["test"] or [[""]] * len(sources), predictions, strict=True)
             samples = [(source, texts[0], summary) for source, texts, summary in rows][: task.num_samples]
             print(format_table(["source", "reference", "summary"], [list(map(shortened, row)) for row in samples]))
@@ -186,9 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             run,
             stages.trainer,
             stages.metrics,
-            task="summarization",
+            task=SUMMARIZATION,
             languages=[task.language],
-            score_names=SCORES,
             score_notes=SCORE_NOTES,
             example=task.source_prefix + shortened(sources[0] if sources else "Ann: Lunch at one? Bob: Gladly."),
         )

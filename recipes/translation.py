@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 import hf_attn  # noqa: F401 -- registers the model family
 from hf_attn.data.translation import check_pairs, has_targets, translation_preprocessor
 from hf_attn.metrics import RowStatistics, bleu, bleu_statistics, chrf, formality_share
+from hf_attn.tasks import TRANSLATION
 from hf_attn.text.language_codes import has_language_codes, set_languages
 from hf_attn.training import (
     AdapterArguments,
@@ -67,7 +68,6 @@ class TranslationArguments(TaskArguments):
 
 
 ARGUMENTS = (ModelArguments, AdapterArguments, DataArguments, TranslationArguments, RecipeTrainingArguments)
-SCORES = ("bleu", "chrf", "bleu_tok_lc", "formality_share")
 BASELINES = {"copy of the source": "copy_source"}
 SCORE_NOTES = (
     "BLEU is sacreBLEU on cased, detokenised text; `bleu_tok_lc` is tokenised and lower-cased, as many papers report "
@@ -148,16 +148,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         if predictions:
             write_predictions(output_dir, predictions)
             if is_scored:
-                print(f"\n{score_table(stages.metrics, SCORES, BASELINES, run.training_args.task_metric)}\n")
+                print(f"\n{score_table(stages.metrics, TRANSLATION.scores, BASELINES, TRANSLATION.main_score)}\n")
             rows = zip(sources, references.get("test", [""] * len(sources)), predictions, strict=True)
             print(format_table(["source", "reference", "translation"], list(rows)[: task.num_samples]))
         told = finish_run(
             run,
             stages.trainer,
             stages.metrics,
-            task="translation",
+            task=TRANSLATION,
             languages=[task.source_lang, task.target_lang],
-            score_names=SCORES,
             score_notes=SCORE_NOTES,
             example=task.source_prefix + (sources[0] if predictions else "Hello."),
         )

@@ -13,10 +13,10 @@ from transformers import AutoTokenizer, GenerationConfig, pipeline
 from transformers.pipelines import get_supported_tasks
 
 import hf_attn
-from hf_attn import pipelines
 from hf_attn.adapters import add_lora, finish_adapter
 from hf_attn.data import train_tokenizer
 from hf_attn.generation import load_for_inference
+from hf_attn.loading import inference
 from hf_attn.loading.position_limits import source_positions
 from hf_attn.pipelines import TASKS
 from hf_attn.training import AdapterArguments
@@ -240,7 +240,7 @@ def test_the_revision_is_that_of_the_adapter(folder, tmp_path, monkeypatch):
     adapter = copytree(folder / "writing-adapter", tmp_path / "adapter")
     config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "revision": "v1"}), encoding="utf-8")
-    load = pipelines.load_complete
+    load = inference.load_complete
 
     def found(name, **options):
         asked.append((name, options))
@@ -254,16 +254,16 @@ def test_the_revision_is_that_of_the_adapter(folder, tmp_path, monkeypatch):
         asked.append((name, {"revision": options["revision"]}))
         return load(auto_class, name, *arguments, **options)
 
-    monkeypatch.setattr(pipelines, "find_adapter_config_file", found)
-    monkeypatch.setattr(pipelines, "snapshot_download", downloaded)
-    monkeypatch.setattr(pipelines, "load_complete", loaded)
+    monkeypatch.setattr(inference, "find_adapter_config_file", found)
+    monkeypatch.setattr(inference, "snapshot_download", downloaded)
+    monkeypatch.setattr(inference, "load_complete", loaded)
     # As `pipeline` gives it: with a commit of the base.
     revision = ResolvedRevision("0" * 40, initial="v2", repo_id="ann/base")
-    pipelines.Seq2SeqLoader.from_pretrained("ann/adapter", revision=revision)
+    inference.Seq2SeqLoader.from_pretrained("ann/adapter", revision=revision)
     base = str(folder / "writer")
     assert asked == [("ann/adapter", {"revision": "v2"})] * 2 + [(base, {"revision": "v1"})]
     asked.clear()
-    pipelines.Seq2SeqLoader.from_pretrained("ann/adapter", revision=ResolvedRevision("0" * 40, repo_id="ann/base"))
+    inference.Seq2SeqLoader.from_pretrained("ann/adapter", revision=ResolvedRevision("0" * 40, repo_id="ann/base"))
     assert asked == [("ann/adapter", {"revision": None})] * 2 + [(base, {"revision": "v1"})]
 
 

@@ -16,12 +16,12 @@ from transformers.utils import is_bitsandbytes_available
 
 from ..configuration_hf_attn import HfAttnConfig, add_lora_targets
 from ..loading.adapter import BASE_FILE, FINGERPRINT_ATTRIBUTE, SHARED_EMBEDDING, base_fingerprint
+from ..tasks import HEADS, head_of
 
 
 MERGED_FOLDER = "merged"
 ALL_LINEAR = "all-linear"
 ATTENTION_TARGETS = ("q_proj", "v_proj")
-SPAN_HEAD = "qa_outputs"
 OUTPUT_PROJECTION = "lm_head"
 COPY_HEAD = "copy_head"
 MATCH_EMBEDDING = "match_embedding"
@@ -43,28 +43,31 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
     Freeze a model and put a LoRA adapter on it (Hu et al. 2021; DoRA: Liu et al. 2024).
 
     Args:
-        model: A seq2seq model, or one with a span head, which is trained whole; in 4 bits it is prepared for training
-            first.
+        model: A seq2seq model, or one with a span head or one that classifies, which is trained whole; in 4 bits it
+            is prepared for training first.
         arguments: Rank, scale, dropout, targets, and whether to use DoRA.
         revision: Of the base on the Hub; the adapter's config names it, and with it the base is loaded again.
 
     Raises:
         ValueError: A target is a tied embedding, or matches no linear layer; or a layer in 4 bits has a width that a
-            CPU's kernel has no blocks for.
+            CPU's kernel has no blocks for; or the model has no head of a task.
     """
+    head = head_of(model)
+    head_modules = head.modules_of(model)
     lora_targets = chosen_targets(model, arguments.lora_target_modules)
     check_targets(model, lora_targets)
     fingerprint = base_fingerprint(model)
+    # Two vectors, which are 0 in a base that has not read pairs.
+    matching = [MATCH_EMBEDDING] if getattr(model.config, MATCH_EMBEDDING, False) else []
     if arguments.load_in_4bit:
         check_four_bit_widths(model)
         keep_four_bits_trainable(model)
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     config = LoraConfig(
-        task_type=TaskType.SEQ_2_SEQ_LM if model.can_generate() else TaskType.QUESTION_ANS,
-        # PEFT trains a span head whole; all-linear would also adapt it.
-        exclude_modules=None if model.can_generate() else [SPAN_HEAD],
-        # Two vectors, which are 0 in a base that has not read pairs.
-        modules_to_save=[MATCH_EMBEDDING] if getattr(model.config, MATCH_EMBEDDING, False) else None,
+        task_type=TaskType(head.peft_type),
+        # A head is trained whole; all-linear would also adapt it, or the layers inside.
+        exclude_modules=rf"({'|'.join(head_modules)})(\..+)?" if head_modules else None,
+        modules_to_save=[*matching, *head_modules] or None,
         r=arguments.lora_r,
         lora_alpha=arguments.lora_alpha,
         lora_dropout=arguments.lora_dropout,
@@ -74,6 +77,9 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
     # PEFT warns of a revision that is none.
     config.revision = None if revision == "main" else revision
     adapted = get_peft_model(model, config)
+    if config.modules_to_save is not None:
+        # PEFT adds the names of heads that it knows, once more.
+        config.modules_to_save = list(dict.fromkeys(config.modules_to_save))
     start_embeddings_as_linear(adapted)
     setattr(adapted, FINGERPRINT_ATTRIBUTE, fingerprint)
     return adapted
@@ -200,8 +206,8 @@ def tied_names(model: PreTrainedModel) -> set[str]:
 
 def four_bit_config() -> BitsAndBytesConfig:
     """
-    4-bit NormalFloat with double quantisation (Dettmers et al. 2023), the output projection, a span head and the gate
-    of copying excepted.
+    4-bit NormalFloat with double quantisation (Dettmers et al. 2023), the output projection, the head of a task and
+    the gate of copying excepted.
 
     Raises:
         ImportError: bitsandbytes is not installed.
@@ -213,8 +219,8 @@ def four_bit_config() -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16,
-        # A span head is trained whole, which four bits cannot be; the gate of copying has one output.
-        llm_int8_skip_modules=[OUTPUT_PROJECTION, SPAN_HEAD, COPY_HEAD],
+        # A head is trained whole, which four bits cannot be; the gate of copying has one output.
+        llm_int8_skip_modules=[OUTPUT_PROJECTION, *(name for head in HEADS for name in head.modules), COPY_HEAD],
     )
 
 

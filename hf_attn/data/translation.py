@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 import numpy as np
+import pyarrow
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
@@ -63,7 +64,10 @@ def translation_preprocessor(
 
 
 def source_target_lengths(split: Dataset) -> np.ndarray:
-    """Counts the tokens of `input_ids` and `labels` in each row, 0 without `labels`: int64 of shape (rows, 2)."""
+    """Counts the tokens of `input_ids` and `labels` in each row, 0 without `labels`: int64 of shape (rows, 2).
+
+    A label that is no list, such as a class, counts as one.
+    """
     columns = [column for column in ("input_ids", "labels") if column in split.column_names]
     tables = split.select_columns(columns).with_format("arrow").iter(batch_size=10_000)
     counts = [np.stack([_list_lengths(table[column]) for column in columns], axis=1) for table in tables]
@@ -73,6 +77,8 @@ def source_target_lengths(split: Dataset) -> np.ndarray:
 
 
 def _list_lengths(column: Any) -> np.ndarray:
+    if not pyarrow.types.is_nested(column.type):
+        return np.ones(len(column), dtype=np.int64)
     return np.concatenate([chunk.value_lengths().to_numpy() for chunk in column.chunks])
 
 

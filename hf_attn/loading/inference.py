@@ -18,6 +18,7 @@ from transformers import (
 )
 from transformers.utils import ADAPTER_CONFIG_NAME, GENERATION_CONFIG_NAME, find_adapter_config_file
 
+from ..tasks import HEADS, TASKS, WRITING_HEAD, Head
 from .checkpoint_files import check_size, is_adapter, load_complete, reading_checkpoint
 from .json_files import read_json_object
 
@@ -87,7 +88,7 @@ class AnswererLoader(AutoModelForQuestionAnswering):
         """A model, or an adapter on its base."""
         adapter = _adapter_config(name, options)
         if adapter is not None:
-            writes = adapter.get("task_type") == "SEQ_2_SEQ_LM"
+            writes = adapter.get("task_type") == WRITING_HEAD.peft_type
         else:
             reading = ("revision", "token", "trust_remote_code", "local_files_only")
             with reading_checkpoint("model", name):
@@ -119,10 +120,13 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
     if adapter is None:
         with reading_checkpoint("model", name):
             return load_complete(auto_class, name, **options)
-    if auto_class is AutoModelForSeq2SeqLM and adapter.get("task_type") == "QUESTION_ANS":
+    heads = {head.peft_type: head for head in HEADS}
+    trained, wanted = heads.get(str(adapter.get("task_type"))), _head_of_class(auto_class)
+    if trained is not None and trained is not wanted:
+        place = next(task.pipeline for task in TASKS if task.head is trained)
         raise ValueError(
-            f"`model`: the adapter {name!r} was trained to mark answers, and this task writes text: use it in "
-            "`attn-question-answering`."
+            f"`model`: the adapter {name!r} was trained to {trained.purpose}, and this task is to {wanted.purpose}: "
+            f"use it in `{place}`."
         )
     # PEFT is imported only for an adapter.
     from .adapter import generate_as_trained, load_adapter
@@ -130,8 +134,8 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
     directory, revision = Path(name), _asked_revision(options)
     if not os.path.isdir(name):
         revision = None
-        wanted = ["adapter_*.json", "adapter_*.safetensors", "base_fingerprint.json", GENERATION_CONFIG_NAME]
-        directory = Path(snapshot_download(name, allow_patterns=wanted, **_downloading(options)))
+        patterns = ["adapter_*.json", "adapter_*.safetensors", "base_fingerprint.json", GENERATION_CONFIG_NAME]
+        directory = Path(snapshot_download(name, allow_patterns=patterns, **_downloading(options)))
     base = adapter.get("base_model_name_or_path")
     if not isinstance(base, str):
         raise ValueError(
@@ -143,6 +147,10 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
     if model.can_generate():
         generate_as_trained(model, directory, "model")
     return cast(PreTrainedModel, load_adapter(model, directory).eval())
+
+
+def _head_of_class(auto_class: Any) -> Head:
+    return next(head for head in HEADS if head.load_class() is auto_class)
 
 
 def _adapter_config(name: str, options: Mapping[str, Any]) -> dict[str, Any] | None:

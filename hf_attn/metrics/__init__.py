@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Scores over pure functions on strings, the same as `evaluate` metrics that need no network, and their certainty."""
 
+from .classification import classification, classification_rows
 from .evaluate_metrics import Chrf, Rouge, SacreBleu, Squad, SquadV2, Ter
 from .formality import address_form, formality_share
 from .question_answering import normalize_answer, squad, squad_rows, squad_v2, squad_v2_rows
@@ -44,6 +45,8 @@ __all__ = [
     "bleu_statistics",
     "chrf",
     "chrf_statistics",
+    "classification",
+    "classification_rows",
     "confidence_interval",
     "formality_share",
     "mean_statistics",

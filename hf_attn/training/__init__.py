@@ -3,7 +3,7 @@
 
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, TaskArguments
 from .configs import build_config, parse_overrides
-from .generation import longest_target, prepare_generation, set_generation
+from .generation import check_positions, longest_target, prepare_generation, set_generation
 from .loading import load_model, load_tokenizer
 from .model_card import write_model_card
 from .parsing import parse_arguments
@@ -42,6 +42,7 @@ __all__ = [
     "add_prefix",
     "average_checkpoints",
     "build_config",
+    "check_positions",
     "clear_incomplete",
     "divides_by_num_items",
     "fault_of",

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from transformers import Seq2SeqTrainingArguments
 
+from ..tasks import TRANSLATION, Task
 from .hardware import choose_bf16, has_accelerator
 
 
@@ -175,12 +176,11 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
     those that are false, and where one is true those that are not given.
 
     Attributes:
-        task_metric: What `early_stopping_patience` compares without `metric_for_best_model`; a task has a subclass.
-        task_metrics: What the evaluations of the task measure, beside the loss.
+        task: Says what the evaluations measure beside the loss, and which of it `early_stopping_patience` compares
+            without `metric_for_best_model`; another task has a subclass.
     """
 
-    task_metric: ClassVar[str] = "bleu"
-    task_metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "formality_share")
+    task: ClassVar[Task] = TRANSLATION
 
     do_train: bool | None = field(default=None, metadata={"help": "Train."})  # type: ignore[assignment]
     do_eval: bool | None = field(  # type: ignore[assignment]
@@ -330,7 +330,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
                 f"choose one, got {patience} and {self.average_checkpoints}."
             )
         if self.metric_for_best_model is None:
-            self.metric_for_best_model = self.task_metric
+            self.metric_for_best_model = self.task.main_score
         self.load_best_model_at_end = True
 
     def _check_scoring(self) -> None:
@@ -360,13 +360,13 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.metric_for_best_model is not None and not self.is_metric(self.metric_for_best_model):
             raise ValueError(
-                f"`metric_for_best_model` must be one of {', '.join(self.task_metrics)} and loss, got "
+                f"`metric_for_best_model` must be one of {', '.join(self.task.metrics)} and loss, got "
                 f"{self.metric_for_best_model!r}."
             )
 
     def is_metric(self, name: str) -> bool:
         """Whether evaluations during training measure what `metric_for_best_model` names, with `eval_` or without."""
-        return name.removeprefix("eval_") in ("loss", *self.task_metrics)
+        return name.removeprefix("eval_") in ("loss", *self.task.metrics)
 
     def _check_averaging(self) -> None:
         if self.average_checkpoints < 0:

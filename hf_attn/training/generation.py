@@ -98,7 +98,7 @@ def prepare_generation(
     Raises:
         ValueError: A row has more tokens than the model has positions.
     """
-    _check_positions(model, tokenized)
+    check_positions(model, tokenized)
     target_length = longest_target(tokenized.get("train"), run.data_args)
     arguments = run.training_args
     set_generation(
@@ -118,7 +118,13 @@ def prepare_generation(
         config.prefix = source_prefix or None
 
 
-def _check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:
+def check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:
+    """
+    Check that the rows of tokenized splits fit the model.
+
+    Raises:
+        ValueError: A row has more tokens than the model has positions.
+    """
     limit = source_positions(unwrap_peft_model(model))
     if limit is None:
         return

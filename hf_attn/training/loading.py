@@ -1,13 +1,13 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Loads or builds the tokenizer and the model that a recipe's arguments describe."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
 from transformers import (
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -20,6 +20,7 @@ from ..data import train_tokenizer
 from ..loading.adapter import base_name
 from ..loading.checkpoint_files import check_size, is_adapter, reading_checkpoint
 from ..loading.sharded_weights import whole_weights
+from ..tasks import WRITING_HEAD, Head
 from .arguments import AdapterArguments, ModelArguments, RecipeTrainingArguments
 from .configs import build_config, checkpoint_config, parse_overrides
 from .hardware import choose_attention
@@ -87,7 +88,8 @@ def load_model(
     adapter_arguments: AdapterArguments,
     training_arguments: RecipeTrainingArguments,
     tokenizer: PreTrainedTokenizerBase,
-    auto_class: Any = AutoModelForSeq2SeqLM,
+    head: Head = WRITING_HEAD,
+    labels: Sequence[str] | None = None,
 ) -> PreTrainedModel:
     """
     The checkpoint named by the arguments, or fresh weights of a config; with a LoRA adapter where they ask for one.
@@ -100,8 +102,9 @@ def load_model(
         adapter_arguments: Ask for an adapter, and for 4 bits.
         training_arguments: `use_cpu` and `label_smoothing_factor` are read.
         tokenizer: Gives fresh weights their sizes.
-        auto_class: `AutoModelForSeq2SeqLM`, or that of a task head, which starts from fresh weights where the
-            checkpoint has none.
+        head: What the model has on top: it writes, or it has the head of a task, which starts from fresh weights where
+            the checkpoint has none.
+        labels: Names of the classes, in the order of the outputs of a model that classifies.
 
     Raises:
         ValueError: The tokenizer has more tokens than the checkpoint has embeddings, or the label smoothing of the
@@ -110,14 +113,17 @@ def load_model(
             adapter itself, or has its weights as a pickle, or cannot be loaded.
     """
     check_base(arguments, adapter_arguments)
+    auto_class = head.load_class()
     attention = choose_attention(arguments.attn_implementation, training_arguments.use_cpu)
     if arguments.model_config is not None:
         config = build_config(arguments, tokenizer)
+        _name_classes(config, labels)
         model = auto_class.from_config(config, attn_implementation=attention)
     else:
         overrides = parse_overrides(arguments.config_overrides)
         # A checkpoint may be stored in half precision; it trains in float32 under autocast.
         name, config = str(arguments.model_name_or_path), checkpoint_config(arguments, overrides)
+        _name_classes(config, labels)
         options: dict[str, Any] = {"dtype": torch.float32, "config": config}
         if adapter_arguments.load_in_4bit:
             options["quantization_config"] = four_bit_config()
@@ -133,11 +139,11 @@ def load_model(
                 ignore_mismatched_sizes=True,
                 **options,
             )
-        is_task_head = auto_class is not AutoModelForSeq2SeqLM
+        is_task_head = head is not WRITING_HEAD
         if is_task_head or overrides.get("copy_attention") or _saved_for_another_task(model):
-            head = {key for key in loading["missing_keys"] if not key.startswith(f"{model.base_model_prefix}.")}
+            fresh = {key for key in loading["missing_keys"] if not key.startswith(f"{model.base_model_prefix}.")}
             # PEFT trains a task head whole.
-            _allow_fresh(head, loading, adapter_arguments.lora and not is_task_head)
+            _allow_fresh(fresh, loading, adapter_arguments.lora and not is_task_head)
         if overrides.get("match_embedding"):
             vectors = {key for key in loading["missing_keys"] if MATCH_EMBEDDING in key.split(".")}
             _allow_fresh(vectors, loading, adapter_arguments.lora)
@@ -155,6 +161,13 @@ def load_model(
     if not adapter_arguments.lora:
         return model
     return cast(Any, add_lora(model, adapter_arguments, revision=arguments.model_revision))
+
+
+def _name_classes(config: PretrainedConfig, labels: Sequence[str] | None) -> None:
+    if labels is not None:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: number for number, label in enumerate(labels)}
+        config.problem_type = "single_label_classification"
 
 
 def _allow_fresh(keys: set[str], loading: dict[str, Any], is_frozen: bool) -> None:

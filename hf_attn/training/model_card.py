@@ -19,6 +19,7 @@ from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import CONFIG_NAME, logging
 
 from ..loading.position_limits import source_positions
+from ..tasks import Task
 from .hardware import cpu_capabilities
 from .reporting import format_table
 
@@ -37,7 +38,7 @@ def write_model_card(
     output_dir: str | Path,
     model: PreTrainedModel,
     *,
-    task: str,
+    task: Task,
     languages: Sequence[str],
     data: str,
     values: Mapping[str, Any],
@@ -46,7 +47,6 @@ def write_model_card(
     name: str | None = None,
     hub_dataset: str | None = None,
     data_license: str | None = None,
-    score_names: Sequence[str] = (),
     score_notes: str = "",
     base_model: str | None = None,
     base_revision: str | None = None,
@@ -59,7 +59,7 @@ def write_model_card(
     Args:
         output_dir: Where the card goes.
         model: Gives the family, the numbers of parameters, and limits.
-        task: A pipeline tag of the Hub, such as `translation`.
+        task: Names it, on the card and on the Hub; its pipeline, and the scores that go into the metadata.
         languages: Language codes.
         data: The data set or files.
         values: Arguments of the run that differ from their defaults.
@@ -68,7 +68,6 @@ def write_model_card(
         name: What to call the model; by default the last part of `output_dir`.
         hub_dataset: Name of the data set where it comes from the Hub.
         data_license: Licence of the data, as the Hub names it.
-        score_names: Scores of the test set, without `predict_`, that go into the metadata.
         score_notes: What the scores are.
         base_model: The checkpoint that training started from.
         base_revision: Its branch, tag or commit on the Hub.
@@ -90,14 +89,14 @@ def write_model_card(
         language=list(languages) or None,
         license=data_license or base_license,
         library_name="peft" if is_adapter else "transformers",
-        pipeline_tag=task,
+        # The Hub makes of it a call of `pipeline`.
+        pipeline_tag=task.hub_tag if task.pipeline else None,
         base_model=base_model if _is_on_hub(base_model) else None,
         datasets=[hub_dataset] if hub_dataset else None,
         tags=["hf_attn", model.config.model_type, *(["lora"] if is_adapter else [])],
         model_name=name,
         eval_results=_eval_results(
             scores,
-            score_names,
             task,
             hub_dataset or _data_name(data),
             split,
@@ -119,7 +118,7 @@ def write_model_card(
     sections = [
         f"---\n{header.to_yaml()}\n---",
         f"# {name}",
-        f"{kind} for {task} ({' to '.join(languages)}): {num_parameters:,} parameters, {num_trainable:,} of them "
+        f"{kind} for {task.name} ({' to '.join(languages)}): {num_parameters:,} parameters, {num_trainable:,} of them "
         f"trained. Training data: {data_shown}.",
         "## Scores",
         format_table(["score", "value"], sorted(scores.items())) if scores else "Not scored.",
@@ -128,10 +127,11 @@ def write_model_card(
         f"```python\n{usage}\n```",
     ]
     if model.config.model_type == "hf_attn":
-        sections.append(
-            "Where the package hf_attn is not installed, leave out its import and add `trust_remote_code=True` to "
-            f'what loads the model. Where it is, `pipeline("attn-{task}", model=...)` takes texts.'
-        )
+        note = "Where the package hf_attn is not installed, leave out its import and add `trust_remote_code=True` to "
+        note += "what loads the model."
+        if (task.pipeline or "").startswith("attn-"):
+            note += f' Where it is, `pipeline("{task.pipeline}", model=...)` takes texts.'
+        sections.append(note)
     sections += [
         "## Training",
         f"```bash\naccelerate launch {shlex.join(shown_arguments(sys.argv))}\n```",
@@ -229,11 +229,11 @@ def _data_name(data: str) -> str:
 
 
 def _eval_results(
-    scores: Mapping[str, float], names: Sequence[str], task: str, data_name: str, split: str, revision: str | None
+    scores: Mapping[str, float], task: Task, data_name: str, split: str, revision: str | None
 ) -> list[EvalResult]:
     return [
         EvalResult(
-            task_type=task,
+            task_type=task.hub_tag,
             dataset_type=data_name,
             dataset_name=data_name,
             dataset_split=split,
@@ -242,7 +242,7 @@ def _eval_results(
             metric_name=name,
             metric_value=round(scores[f"predict_{name}"], 2),
         )
-        for name in names
+        for name in task.scores
         if f"predict_{name}" in scores
     ]
 

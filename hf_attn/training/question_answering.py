@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 
 from ..data.question_answering import Span, best_spans, choose_answers
 from ..loading.position_limits import source_positions
+from ..tasks import SPAN_HEAD, WRITING_HEAD
 from .arguments import RecipeTrainingArguments
 from .reporting import loading_lines
 from .trainer.evaluation import SortedRows
@@ -191,9 +192,8 @@ def question_usage_lines(
         question, context: An example.
         is_extractive: Whether the model marks spans.
     """
-    auto_class = "AutoModelForQuestionAnswering" if is_extractive else "AutoModelForSeq2SeqLM"
     lines = [
-        *loading_lines(output_dir, base_model, auto_class),
+        *loading_lines(output_dir, base_model, SPAN_HEAD if is_extractive else WRITING_HEAD),
         f"question = {json.dumps(question, ensure_ascii=False)}",
         f"context = {json.dumps(context, ensure_ascii=False)}",
         'batch = tokenizer(question, context, truncation="only_second", return_tensors="pt")',

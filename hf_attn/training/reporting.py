@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import is_matplotlib_available
 
+from ..tasks import WRITING_HEAD, Head
 from .trainer.checkpoints import read_json, write_text_whole
 
 
@@ -174,16 +175,21 @@ def usage_lines(output_dir: str, base_model: str | None, example: str) -> str:
     return "\n".join(lines)
 
 
-def loading_lines(output_dir: str, base_model: str | None, auto_class: str = "AutoModelForSeq2SeqLM") -> list[str]:
+def loading_lines(
+    output_dir: str, base_model: str | None, head: Head = WRITING_HEAD, base_options: str = ""
+) -> list[str]:
     """
     The Python lines that load the result as `tokenizer` and `model`.
 
     Args:
         output_dir: Where the result lies.
         base_model: The checkpoint under an adapter; `None` for a whole model.
-        auto_class: What loads the model. One that generates gets the generation config beside an adapter, which PEFT
+        head: What the model has on top. One that writes gets the generation config beside an adapter, which PEFT
             leaves alone.
+        base_options: Further arguments for the loading of a base, ", name=value": what its config does not say and
+            that of an adapter neither.
     """
+    auto_class = head.auto_class
     start = [
         "import hf_attn  # registers the model family",
         f"from transformers import {auto_class}, AutoTokenizer",
@@ -193,8 +199,8 @@ def loading_lines(output_dir: str, base_model: str | None, auto_class: str = "Au
     if base_model is None:
         return [*start, f'model = {auto_class}.from_pretrained("{output_dir}")']
     start.insert(1, "from peft import PeftModel")
-    model = [f'model = {auto_class}.from_pretrained("{base_model}")']
-    if auto_class == "AutoModelForSeq2SeqLM":
+    model = [f'model = {auto_class}.from_pretrained("{base_model}"{base_options})']
+    if head is WRITING_HEAD:
         start[2] += ", GenerationConfig"
         model.append(f'model.generation_config = GenerationConfig.from_pretrained("{output_dir}")')
     return [*start, *model, f'model = PeftModel.from_pretrained(model, "{output_dir}")']

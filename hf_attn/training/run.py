@@ -11,6 +11,7 @@ from transformers import Trainer, TrainerCallback, set_seed
 from transformers.utils import logging
 
 from ..adapters import finish_adapter
+from ..tasks import Task
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments
 from .loading import check_base
 from .model_card import shown_path, write_model_card
@@ -164,9 +165,8 @@ def finish_run(
     trainer: RecipeTrainer,
     metrics: dict[str, float],
     *,
-    task: str,
+    task: Task,
     languages: Sequence[str],
-    score_names: Sequence[str],
     score_notes: str,
     example: str,
     usage: Callable[[str, str | None, str], str] = usage_lines,
@@ -181,9 +181,8 @@ def finish_run(
         run: The run.
         trainer: Gives the model, the tokenizer and the history of the training.
         metrics: All results.
-        task: A pipeline tag of the Hub, such as `translation`.
+        task: Names the result on its card, with its pipeline and its scores.
         languages: Language codes.
-        score_names: Scores of the test set, without `predict_`, that go into the metadata of the card.
         score_notes: What the scores are, in sentences.
         example: A source text for the lines that show the use.
         usage: Makes these lines from the output directory, the base model under an adapter, and the example.
@@ -215,7 +214,6 @@ def finish_run(
         name=hub_name and hub_name.split("/")[-1],
         hub_dataset=run.data_args.dataset_name,
         data_license=run.data_args.data_license,
-        score_names=score_names,
         score_notes=score_notes,
         base_model=run.model_args.model_name_or_path,
         base_revision=run.model_args.model_revision,

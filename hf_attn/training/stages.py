@@ -121,7 +121,7 @@ class Stages:
         self._test = rows.get("test")
         self._score = score
         self._statistics = statistics
-        self._main_score = main_score or run.training_args.task_metric
+        self._main_score = main_score or run.training_args.task.main_score
         self._compared: dict[str, RowStatistics] = {}
 
     @property

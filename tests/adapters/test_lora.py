@@ -18,7 +18,12 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hf_attn import HfAttnForConditionalGeneration, HfAttnForQuestionAnswering, HfAttnForSequenceClassification
+from hf_attn import (
+    HfAttnForConditionalGeneration,
+    HfAttnForQuestionAnswering,
+    HfAttnForSequenceClassification,
+    HfAttnModel,
+)
 from hf_attn.adapters import (
     add_lora,
     base_fingerprint,
@@ -370,3 +375,43 @@ def test_four_bits_need_bitsandbytes(monkeypatch):
     monkeypatch.setattr(lora, "is_bitsandbytes_available", lambda: False)
     with pytest.raises(ImportError, match="`load_in_4bit` needs bitsandbytes: `pip install"):
         four_bit_config()
+
+
+@pytest.mark.parametrize("targets", [None, ["all-linear"], ["q_proj", "all-linear"]])
+def test_an_adapter_of_a_classifier_trains_and_keeps_its_head(tmp_path, targets):
+    """It was one of question answering, whose head was frozen and not saved."""
+
+    def classifier(seed: int) -> torch.nn.Module:
+        """The head is drawn anew each time, as for a base that has none."""
+        model = tiny_model(tiny_config(**MIXED, num_labels=2), HfAttnForSequenceClassification)
+        torch.manual_seed(seed)
+        torch.nn.init.normal_(model.score.weight)
+        return model
+
+    model = add_lora(classifier(1), arguments(lora_target_modules=targets))
+    config = model.peft_config["default"]
+    assert config.task_type == "SEQ_CLS" and config.modules_to_save == ["score", "classifier"]
+    inputs = {**batch(), "labels": torch.tensor([0, 1])}
+    model.train()(**inputs).loss.backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert {name for name in trained if "lora_" not in name} == {
+        f"base_model.model.score.modules_to_save.default.{part}" for part in ("weight", "bias")
+    }
+    assert not any("score" in name for name in trained if "lora_" in name)
+    with torch.no_grad():
+        model.base_model.model.score.modules_to_save["default"].weight.add_(1.0)
+    logits = perturbed(model)(**inputs).logits
+    model.save_pretrained(tmp_path)
+    finish_adapter(model, train_tokenizer(["a"], 280), tmp_path)
+    assert {name for name in load_file(tmp_path / "adapter_model.safetensors") if "lora_" not in name} == {
+        "base_model.model.score.weight",
+        "base_model.model.score.bias",
+    }
+    for load in (load_adapter, PeftModel.from_pretrained):
+        torch.testing.assert_close(load(classifier(2), tmp_path).eval()(**inputs).logits, logits)
+    torch.testing.assert_close(model.merge_and_unload()(**inputs).logits, logits, atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_without_the_head_of_a_task_is_refused():
+    with pytest.raises(ValueError, match="`model` must have the head of a task"):
+        add_lora(HfAttnModel(tiny_config()), arguments())

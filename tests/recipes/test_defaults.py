@@ -12,7 +12,7 @@ FEW = ["--max_train_samples=60", "--max_eval_samples=5", "--max_predict_samples=
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["translation", "summarization", "question_answering", "pretrain"])
+@pytest.mark.parametrize("task", ["translation", "summarization", "question_answering", "classification", "pretrain"])
 def test_defaults_have_equal_scores_on_one_process_and_two(tmp_path, task):
     results, predictions = [], []
     for processes in (1, 2):
@@ -29,4 +29,5 @@ def test_defaults_have_equal_scores_on_one_process_and_two(tmp_path, task):
         predictions.append([file.read_text(encoding="utf-8") for file in written if file.is_file()])
     assert results[0] == pytest.approx(results[1], rel=1e-4)
     assert predictions[0] == predictions[1]
-    assert len(predictions[0]) == {"translation": 1, "summarization": 1, "question_answering": 2, "pretrain": 0}[task]
+    counts = {"translation": 1, "summarization": 1, "question_answering": 2, "classification": 1, "pretrain": 0}
+    assert len(predictions[0]) == counts[task]

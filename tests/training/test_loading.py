@@ -6,10 +6,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForQuestionAnswering, MarianConfig, MarianMTModel
+from transformers import MarianConfig, MarianMTModel
 
 from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration, HfAttnForQuestionAnswering
 from hf_attn.data import train_tokenizer
+from hf_attn.tasks import SPAN_HEAD
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -175,7 +176,7 @@ def test_overrides_of_a_checkpoint(checkpoint, tokenizer, training):
 
 def test_a_new_span_head_beside_new_vectors(checkpoint, tokenizer, training):
     arguments = ModelArguments(model_name_or_path=checkpoint, config_overrides="match_embedding=true")
-    options = training, tokenizer, AutoModelForQuestionAnswering
+    options = training, tokenizer, SPAN_HEAD
     assert not load_model(arguments, AdapterArguments(), *options).model.encoder.match_embedding.weight.any()
     with pytest.raises(ValueError, match=r"lacks `model.encoder.match_embedding.weight`: an adapter could not"):
         load_model(arguments, AdapterArguments(lora=True), *options)

@@ -2,12 +2,14 @@
 """The card of a run: metadata that the Hub reads, and nothing that is not for others."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from hf_attn.tasks import CLASSIFICATION, PRETRAINING, SUMMARIZATION, TRANSLATION
 from hf_attn.training import write_model_card
 from hf_attn.training.model_card import shown_arguments, shown_path
 from tests.utils import tiny_config, tiny_model
@@ -17,13 +19,12 @@ def write(folder: Path, **changes) -> ModelCard:
     """A card with some values changed."""
     values = {
         "model": tiny_model(),
-        "task": "translation",
+        "task": TRANSLATION,
         "languages": ["en", "de"],
         "data": "rows.jsonl",
         "values": {"seed": 3},
         "metrics": {"predict_bleu": 41.02},
         "usage": "import hf_attn",
-        "score_names": ["bleu", "chrf"],
     }
     write_model_card(folder, **{**values, **changes})
     return ModelCard.load(folder / "README.md")
@@ -54,7 +55,8 @@ def test_model_card(tmp_path):
 def test_metadata_of_several_scores(tmp_path):
     metrics = {"predict_rouge1": 41.0, "predict_rougeL": 33.0, "predict_exact_match": 50, "eval_rouge1": 40.0}
     data = {"data": "../data/samsum/train.jsonl.gz", "hub_dataset": None, "data_license": "cc-by-nc-nd-4.0"}
-    write(tmp_path, metrics=metrics, score_names=["rouge1", "rougeL", "exact_match"], task="summarization", **data)
+    task = replace(SUMMARIZATION, scores=("rouge1", "rougeL", "exact_match"))
+    write(tmp_path, metrics=metrics, task=task, **data)
     metadata = yaml.safe_load((tmp_path / "README.md").read_text(encoding="utf-8").split("---")[1])
     (result,) = metadata["model-index"][0]["results"]
     assert result["dataset"] == {"name": "samsum", "type": "samsum", "split": "test"}
@@ -121,3 +123,15 @@ def test_shown_paths(path, shown):
 def test_a_path_below_the_working_directory_is_relative(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shown_path(str(tmp_path / "a" / "b" / "c")) == "a/b/c"
+
+
+def test_a_card_names_a_pipeline_where_there_is_one(tmp_path):
+    """Those of pre-trained models once named `attn-fill-mask`, which does not exist."""
+    card = write(tmp_path, task=PRETRAINING, metrics={"predict_perplexity": 3.0})
+    assert card.data.pipeline_tag is None and "pipeline(" not in card.text
+    assert "add `trust_remote_code=True` to what loads the model." in card.text
+    assert [result.task_type for result in card.data.eval_results] == ["fill-mask"]
+    card = write(tmp_path, task=TRANSLATION)
+    assert card.data.pipeline_tag == "translation" and '`pipeline("attn-translation", model=...)`' in card.text
+    card = write(tmp_path, task=CLASSIFICATION)
+    assert card.data.pipeline_tag == "text-classification" and "attn-" not in card.text

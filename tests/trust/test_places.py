@@ -20,6 +20,7 @@ from datasets import Audio, Features, Image, List, Translation, Value
 from hf_attn.data import load_splits
 from hf_attn.generation import load_for_inference
 from hf_attn.plotting import attention_html, attention_map, save_figure
+from hf_attn.tasks import TRANSLATION
 from hf_attn.training.model_card import write_model_card
 from tests.small_checkpoint import small_model
 
@@ -174,7 +175,7 @@ def test_the_card_of_a_base_that_nobody_can_read(tmp_path, tokenizer, caplog):
         write_model_card(
             tmp_path,
             small_model(tokenizer),
-            task="translation",
+            task=TRANSLATION,
             languages=["en", "de"],
             data="rows.jsonl",
             values={},

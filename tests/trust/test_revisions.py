@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 from hf_attn.adapters import add_lora
 from hf_attn.data import readers
 from hf_attn.pipelines import Seq2SeqLoader
+from hf_attn.tasks import TRANSLATION
 from hf_attn.training import (
     AdapterArguments,
     DataArguments,
@@ -98,14 +99,13 @@ def test_the_card_records_both(tmp_path, tokenizer):
     write_model_card(
         tmp_path,
         small_model(tokenizer),
-        task="translation",
+        task=TRANSLATION,
         languages=["en", "de"],
         data="ann/rows",
         values={"model_revision": COMMIT, "dataset_revision": "v1.1"},
         metrics={"predict_bleu": 1.0},
         usage="",
         hub_dataset="ann/rows",
-        score_names=["bleu"],
         base_model="ann/model",
         base_revision=COMMIT,
         dataset_revision="v1.1",

@@ -131,7 +131,8 @@ class OrderedEvaluationTrainer(Seq2SeqTrainer):
     def _without_repeated_rows(self, labels: torch.Tensor) -> torch.Tensor:
         """The labels of a batch, -100 in rows that only fill the last batches of the processes."""
         state = self.accelerator.gradient_state
-        if not state.end_of_dataloader or state.remainder <= 0:
+        # Of real numbers -100 is one: the loss of a regression counts those rows twice.
+        if not state.end_of_dataloader or state.remainder <= 0 or labels.is_floating_point():
             return labels
         num_own = max(state.remainder - self.accelerator.process_index * len(labels), 0)
         labels = labels.clone()

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import EarlyStoppingCallback, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import EvalLoopOutput, seed_worker, unwrap_peft_model
 from transformers.utils import logging
 
 from ...data import BatchEpochCallback, LengthBucketBatchSampler, source_target_lengths
 from ...loading.sharded_weights import whole_weights
+from ...tasks import CLASSIFICATION_HEAD, head_of
 from ..arguments import RecipeTrainingArguments
 from ..hardware import TrimHeapCallback, keep_freed_memory
 from .averaging import EnoughCheckpointsCallback, average_checkpoints, load_weights
@@ -250,16 +251,34 @@ def divides_by_num_items(model: PreTrainedModel) -> bool:
     """
     Whether a model's loss is the sum over target tokens divided by the `num_items_in_batch` that it is given.
 
-    Asked of the model itself: its loss on one token is compared for `num_items_in_batch` 1 and 2.
+    Asked of the model itself: its loss on one token, or on one label of a classifier, is compared for
+    `num_items_in_batch` 1 and 2.
     """
     parameters = inspect.signature(model.forward).parameters.values()
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return False
     was_training = model.training
     model.eval()
-    token = torch.full((1, 1), model.config.decoder_start_token_id, device=model.device)
-    batch = {"input_ids": token, "attention_mask": torch.ones_like(token), "labels": token}
+    own_model = unwrap_peft_model(model)
+    # A classifier tells its config what labels mean by the first that it sees, which these are not.
+    config, problem_type = own_model.config, getattr(own_model.config, "problem_type", None)
+    is_classifier = head_of(own_model) is CLASSIFICATION_HEAD
+    # Some classifiers look for the token that ends a text.
+    token_id = (config.eos_token_id or 0) if is_classifier else config.decoder_start_token_id
+    token = torch.full((1, 1), token_id, device=model.device)
+    labels = _label_of(config, token.device) if is_classifier else token
+    batch = {"input_ids": token, "attention_mask": torch.ones_like(token), "labels": labels}
     with whole_weights(model.parameters()):
         losses = [model(**batch, num_items_in_batch=count).loss.item() for count in (1, 2)]
     model.train(was_training)
+    if is_classifier:
+        config.problem_type = problem_type
     return abs(losses[0] - 2 * losses[1]) < 1e-3 * abs(losses[0])
+
+
+def _label_of(config: PretrainedConfig, device: torch.device) -> torch.Tensor:
+    """A label of one row for any classifier with this config: class 0, or 1.0 for each output."""
+    num_labels = config.num_labels or 1
+    if config.problem_type == "single_label_classification" or (config.problem_type is None and num_labels > 1):
+        return torch.zeros(1, dtype=torch.int64, device=device)
+    return torch.ones(1, num_labels, device=device)

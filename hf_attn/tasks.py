@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What a model is trained for, as one record: its head, its name on the Hub, its pipeline, its scores.
+"""The tasks that models are trained for, each as one record: its head, its name on the Hub, its pipeline, its scores.
 
 Adapters, training, pipelines and cards read what they do by kind of task here. Classes are given by name, so that
 nothing is imported before it is used.
@@ -13,7 +13,7 @@ import transformers
 
 class Head(NamedTuple):
     """
-    What a model has on top.
+    The top of a model, by which it writes, marks spans or classifies.
 
     Attributes:
         purpose: What a model with it does, after "to".
@@ -71,7 +71,7 @@ class Task:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What `metric_for_best_model` may name beside the loss."""
+        """The names that `metric_for_best_model` takes beside the loss."""
         return self.scores if self.watched_scores is None else self.watched_scores
 
 

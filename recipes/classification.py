@@ -58,7 +58,7 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "quickstart_classification.
 
 @dataclass
 class ClassificationArguments(TaskArguments):
-    """What only classification needs."""
+    """Arguments of classification alone."""
 
     text_column: str = field(default="text", metadata={"help": "Column of the texts."})
     label_column: str = field(default="label", metadata={"help": "Column of the classes, names or numbers."})

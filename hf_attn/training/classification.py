@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What the recipe for classification needs to train the head of a classifier and to read classes off its logits."""
+"""Classification as its recipe needs it: to train the head of a classifier and to read classes off its logits."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -92,7 +92,7 @@ class ClassRows(SortedRows):
 
 
 def class_logits(logits: Any, labels: torch.Tensor) -> torch.Tensor:
-    """What of a model's outputs an evaluation keeps: a trainer's `preprocess_logits_for_metrics`."""
+    """The part of a model's outputs that an evaluation keeps: a trainer's `preprocess_logits_for_metrics`."""
     return logits if isinstance(logits, torch.Tensor) else logits[0]
 
 

@@ -23,6 +23,9 @@ from .modeling_keywords import LAYER_KEYWORDS, declares_keywords
 from .modeling_positions import NoPositions
 
 
+TensorFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
 def mechanism(path: str | type) -> Any:
     """The class that a registry line of the configuration names, as `module.Class`, or is."""
     if isinstance(path, type):
@@ -87,9 +90,19 @@ class FeedForward(nn.Module):
         self.dropout = dropout
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        inner = self.fc1(hidden_states)
-        inner = self.activation(inner) if self.gate is None else self.activation(self.gate(hidden_states)) * inner
-        return self.fc2(dropout(inner, p=self.dropout, training=self.training))
+        return self.compose(hidden_states, self.fc1, self.gate, self.activation, self.fc2)
+
+    def compose(
+        self,
+        hidden_states: torch.Tensor,
+        fc1: TensorFunction,
+        gate: TensorFunction | None,
+        activation: TensorFunction,
+        fc2: TensorFunction,
+    ) -> torch.Tensor:
+        """The formula over its four functions: the children, or for a decoding step what calls them at less cost."""
+        inner = activation(fc1(hidden_states)) if gate is None else activation(gate(hidden_states)) * fc1(hidden_states)
+        return fc2(dropout(inner, p=self.dropout, training=self.training))
 
 
 class HfAttnLayer(GradientCheckpointingLayer):
@@ -205,7 +218,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
         return hidden_states, source_weights
 
     def residual(
-        self, hidden_states: torch.Tensor, branch: Callable[[torch.Tensor], torch.Tensor], norm: nn.Module | None
+        self, hidden_states: torch.Tensor, branch: TensorFunction, norm: TensorFunction | None
     ) -> torch.Tensor:
         """`hidden_states` plus what `branch` makes of them, the norm before the branch or after the sum."""
         inputs = norm(hidden_states) if norm is not None and self.norm_first else hidden_states

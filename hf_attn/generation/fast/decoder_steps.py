@@ -7,10 +7,16 @@ they are: a step calls the model's own projections, so that adapters, packed and
 
 A step of any mixer is its own `forward` on a cache of one layer (`MixerStep`), and one of any attention over the
 source its own `forward` too (`CrossAttentionStep`). For those of this package there are faster ones, in two tables.
+
+The formulas are the model's own wherever that costs no time: residual branches, feed-forwards, the gates of `lstm`,
+`gru` and `rnn`, initial states, linear attention, scores over the source, positions and copying are asked of its
+modules. Written again are the two that save operations: `ssru`, one interpolation in place of three operations, and
+the products of `full_attention` and of the attention over the source, in one kernel on keys that grow in place. The
+compiled stacks (`native/*.c`) are written once more in C, and held to these steps by tests.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +38,7 @@ from ...modeling_cache import build_cache
 from ...modeling_copy import mixture_log_probabilities
 from ...modeling_efficient_attention import linear_attention
 from ...modeling_hf_attn import HfAttnForConditionalGeneration
-from ...modeling_layers import FeedForward, HfAttnLayer
+from ...modeling_layers import FeedForward, HfAttnLayer, TensorFunction
 from ...modeling_positions import rotate
 from ...modeling_recurrent import FusedRecurrentMixer, GRUMixer, LSTMMixer, RNNMixer, SSRUMixer
 from ...modeling_stacks import HfAttnDecoder
@@ -43,7 +49,6 @@ from .packed_linear import PackedLinear
 # Positions whose embeddings, rotations or keys are made room for at a time.
 _POSITIONS_AT_A_TIME = 64
 
-TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 LinearWeights = tuple[torch.Tensor, torch.Tensor | None]
 
 
@@ -469,13 +474,10 @@ SOURCE_STEPS: dict[type, type] = {
 
 
 def feed_forward_step(feed_forward: FeedForward) -> TensorFunction:
-    """What `feed_forward` computes in evaluation mode."""
-    first, second = direct(feed_forward.fc1), direct(feed_forward.fc2)
-    activation = direct(feed_forward.activation)
-    if feed_forward.gate is None:
-        return lambda states: second(activation(first(states)))
-    gate = direct(feed_forward.gate)
-    return lambda states: second(activation(gate(states)) * first(states))
+    """`feed_forward`, with its children called directly."""
+    children = {name: getattr(feed_forward, name) for name in ("fc1", "gate", "activation", "fc2")}
+    functions = {name: None if child is None else direct(child) for name, child in children.items()}
+    return partial(feed_forward.compose, **functions)
 
 
 def source_step(layer: HfAttnLayer, decoder: HfAttnDecoder, sources: Sources) -> Any:
@@ -498,32 +500,24 @@ class LayerStep:
     def __init__(self, layer: HfAttnLayer, decoder: HfAttnDecoder, sources: Sources):
         self.mixer = MIXER_STEPS.get(type(layer.mixer), MixerStep)(layer.mixer, decoder, sources)
         self.source = source_step(layer, decoder, sources)
-        self.norm_first = layer.norm_first
-        names = ["mixer_layer_norm", "encoder_attn_layer_norm"]
+        self.residual = layer.residual
+        self.mixer_norm = norm_step(layer.mixer_layer_norm)
+        self.source_norm = norm_step(layer.encoder_attn_layer_norm)
         self.feed_forward = None
         if layer.feed_forward is not None:
-            names.append("final_layer_norm")
             self.feed_forward = feed_forward_step(layer.feed_forward)
-        norms = [getattr(layer, name) for name in names]
-        self.norms = [None if norm is None else direct(norm) for norm in norms]
+            self.final_norm = norm_step(layer.final_layer_norm)
 
     def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
-        mixer_norm, source_norm, *final_norms = self.norms
-        if not self.norm_first:
-            hidden_states = _normed(hidden_states + self.mixer(hidden_states, position), mixer_norm)
-            hidden_states = _normed(hidden_states + self.source(hidden_states), source_norm)
-            if self.feed_forward is not None:
-                hidden_states = _normed(hidden_states + self.feed_forward(hidden_states), final_norms[0])
-            return hidden_states
-        hidden_states = hidden_states + self.mixer(_normed(hidden_states, mixer_norm), position)
-        hidden_states = hidden_states + self.source(_normed(hidden_states, source_norm))
+        hidden_states = self.residual(hidden_states, lambda states: self.mixer(states, position), self.mixer_norm)
+        hidden_states = self.residual(hidden_states, self.source, self.source_norm)
         if self.feed_forward is not None:
-            hidden_states = hidden_states + self.feed_forward(_normed(hidden_states, final_norms[0]))
+            hidden_states = self.residual(hidden_states, self.feed_forward, self.final_norm)
         return hidden_states
 
 
-def _normed(hidden_states: torch.Tensor, norm: TensorFunction | None) -> torch.Tensor:
-    return hidden_states if norm is None else norm(hidden_states)
+def norm_step(norm: nn.Module | None) -> TensorFunction | None:
+    return None if norm is None else direct(norm)
 
 
 class DecoderSteps:
@@ -544,8 +538,8 @@ class DecoderSteps:
         self.layers = [LayerStep(layer, decoder, sources) for layer in decoder.layers]
         self.embed_tokens = direct(decoder.embedding)
         self.embed_scale = decoder.embed_scale
-        self.embedding_norm = None if decoder.layernorm_embedding is None else direct(decoder.layernorm_embedding)
-        self.final_norm = None if decoder.layer_norm is None else direct(decoder.layer_norm)
+        self.embedding_norm = norm_step(decoder.layernorm_embedding)
+        self.final_norm = norm_step(decoder.layer_norm)
         self.output_projection = direct(model.lm_head)
         adapted, bias = model.adapted_projection(), model.lm_head.bias
         if adapted is not None:
@@ -580,10 +574,11 @@ class DecoderSteps:
                 # Refuses the position, in the model's own words.
                 self.decoder.position_ids(hidden_states[:, None], None, position)
             hidden_states = hidden_states + self.position_embeddings[place]
-        hidden_states = _normed(hidden_states, self.embedding_norm)
+        if self.embedding_norm is not None:
+            hidden_states = self.embedding_norm(hidden_states)
         for layer in self.layers:
             hidden_states = layer(hidden_states, position)
-        return _normed(hidden_states, self.final_norm)
+        return hidden_states if self.final_norm is None else self.final_norm(hidden_states)
 
     def next_position_embeddings(self, position: int) -> torch.Tensor | None:
         """The embeddings of the positions from `position` on, (positions, d_model), as far as the table goes."""

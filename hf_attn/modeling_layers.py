@@ -101,7 +101,8 @@ class FeedForward(nn.Module):
         fc2: TensorFunction,
     ) -> torch.Tensor:
         """The formula over its four functions: the children, or for a decoding step what calls them at less cost."""
-        inner = activation(fc1(hidden_states)) if gate is None else activation(gate(hidden_states)) * fc1(hidden_states)
+        inner = fc1(hidden_states)
+        inner = activation(inner) if gate is None else activation(gate(hidden_states)) * inner
         return fc2(dropout(inner, p=self.dropout, training=self.training))
 
 

@@ -475,9 +475,13 @@ SOURCE_STEPS: dict[type, type] = {
 
 def feed_forward_step(feed_forward: FeedForward) -> TensorFunction:
     """`feed_forward`, with its children called directly."""
-    children = {name: getattr(feed_forward, name) for name in ("fc1", "gate", "activation", "fc2")}
-    functions = {name: None if child is None else direct(child) for name, child in children.items()}
-    return partial(feed_forward.compose, **functions)
+    return partial(
+        feed_forward.compose,
+        fc1=direct(feed_forward.fc1),
+        gate=None if feed_forward.gate is None else direct(feed_forward.gate),
+        activation=direct(feed_forward.activation),
+        fc2=direct(feed_forward.fc2),
+    )
 
 
 def source_step(layer: HfAttnLayer, decoder: HfAttnDecoder, sources: Sources) -> Any:
@@ -517,6 +521,7 @@ class LayerStep:
 
 
 def norm_step(norm: nn.Module | None) -> TensorFunction | None:
+    """`norm`, called directly; `None` where there is none."""
     return None if norm is None else direct(norm)
 
 

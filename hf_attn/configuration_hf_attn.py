@@ -6,6 +6,7 @@
 # permissions and limitations under the License.
 """Configuration of the hf_attn family: fields, derived values, presets and validation. No torch."""
 
+import copy
 import difflib
 import math
 import sys
@@ -67,14 +68,15 @@ class PositionEmbeddingType(NamedTuple):
     Attributes:
         in_scores: It acts on attention scores, so that it needs layers that have some.
         biases_scores: It does so by a bias of all heads.
-        even_width, even_heads: It takes numbers of `d_model`, or of a head, in pairs.
+        even_heads: It takes numbers of a head in pairs.
+        has_offset: It can take the first position for another number.
     """
 
     path: str | type
     in_scores: bool = False
     biases_scores: bool = False
-    even_width: bool = False
     even_heads: bool = False
+    has_offset: bool = False
 
 
 # The registries: a mechanism is one class and one line here; everything else looks it up.
@@ -95,10 +97,14 @@ CROSS_ATTENTION_TYPES = {
     "none": CrossAttentionType("modeling_attention.FixedContext", has_weights=False),
 }
 POSITION_EMBEDDING_TYPES = {
-    "sinusoidal": PositionEmbeddingType("modeling_positions.SinusoidalPositions", even_width=True),
+    "sinusoidal": PositionEmbeddingType("modeling_positions.SinusoidalPositions", has_offset=True),
+    "sinusoidal_tensor2tensor": PositionEmbeddingType("modeling_positions.Tensor2TensorPositions", has_offset=True),
     "learned": PositionEmbeddingType("modeling_positions.LearnedPositions"),
     "rope": PositionEmbeddingType("modeling_positions.RotaryPositions", in_scores=True, even_heads=True),
     "relative_bias": PositionEmbeddingType("modeling_positions.RelativeBias", in_scores=True, biases_scores=True),
+    "layer_relative_bias": PositionEmbeddingType(
+        "modeling_positions.LayerRelativeBias", in_scores=True, biases_scores=True
+    ),
     "alibi": PositionEmbeddingType("modeling_positions.AlibiPositions", in_scores=True, biases_scores=True),
     "none": PositionEmbeddingType("modeling_positions.NoPositions"),
 }
@@ -242,10 +248,13 @@ class HfAttnConfig(PreTrainedConfig):
     are BART's wherever BART has one.
 
     Args:
-        vocab_size (`int`, defaults to 32000): Number of tokens, shared by source and target.
+        vocab_size (`int`, defaults to 32000): Number of tokens, of source and target.
+        decoder_vocab_size (`int`, *optional*): That of the target, where it has a vocabulary of its own (Marian).
+        share_encoder_decoder_embeddings (`bool`, defaults to `True`): Source and target have one table of embeddings.
         d_model (`int`, defaults to 512): Width of the hidden states.
         max_position_embeddings (`int`, defaults to 1024): Longest sequence, in tokens, that the position tables
-            (`sinusoidal`, `learned`) hold; the other schemes have no limit.
+            (`sinusoidal`, `sinusoidal_tensor2tensor`, `learned`) hold; the other schemes have no limit.
+        max_decoder_position_embeddings (`int`, *optional*): That of the decoder's table, where it is another (LED).
         encoder_layers, decoder_layers (`int`, default to 6): Number of layers.
         encoder_layer_types, decoder_layer_types (`str` or `list[str]`, default to `"full_attention"`): What mixes
             positions in a layer, one name for all layers or a list, one a layer: `full_attention`,
@@ -258,30 +267,47 @@ class HfAttnConfig(PreTrainedConfig):
         cross_attention_type (`str`, defaults to `"scaled_dot_product"`): `scaled_dot_product` (Vaswani et al. 2017),
             `additive` (Bahdanau et al. 2015), `dot`, `general` (Luong et al. 2015), or `none`: the decoder sees only
             a fixed-length summary of the source (Sutskever et al. 2014).
-        sliding_window (`int`, defaults to 256): Keys that a query of a `sliding_attention` layer sees; half of them
-            on each side in an encoder, itself and those before it in a decoder.
+        sliding_window (`int` or `list[int]`, defaults to 256): Keys that a query of a `sliding_attention` layer sees;
+            half of them on each side in an encoder, itself and those before it in a decoder. A list has one number a
+            layer of the encoder (LED).
         global_attention_tokens (`int`, defaults to 0): Tokens at the start of a sequence that, in `sliding_attention`
             layers, see and are seen by all (Beltagy et al. 2020).
+        global_attention_projections (`bool`, defaults to `False`): What those tokens see, in an encoder, goes through
+            projections of its own (Beltagy et al. 2020, section 3.1; LED).
         bidirectional_encoder (`bool`, defaults to `True`): Recurrent encoder layers read both ways, d_model/2 each.
-        position_embedding_type (`str`, defaults to `"sinusoidal"`): `sinusoidal`, `learned`, `rope`,
-            `relative_bias` (T5), `alibi` or `none`.
+        position_embedding_type (`str`, defaults to `"sinusoidal"`): `sinusoidal`, `sinusoidal_tensor2tensor` (Marian's
+            own engine, M2M100), `learned`, `rope`, `relative_bias` (T5), `layer_relative_bias` (UMT5: a table a
+            layer), `alibi` or `none`.
+        position_offset (`int`, defaults to 0): What a sinusoid takes the first position for (M2M100: 2).
+        positions_count_padding (`bool`, defaults to `False`): Padding before a token moves its position (BART, Marian,
+            T5's kin aside all older families); else only real tokens count.
         relative_attention_num_buckets, relative_attention_max_distance (`int`, default to 32 and 128): As in T5.
         rope_theta (`float`, defaults to 10000): Base of the rotary wavelengths.
         norm_type (`str`, defaults to `"layernorm"`): `layernorm` or `rmsnorm`.
         norm_position (`str`, defaults to `"pre"`): `pre` (with a norm after the last layer), `post` or `none`.
         layer_norm_eps (`float`, defaults to 1e-5): Added to the variance.
         normalize_embedding (`bool`, defaults to `False`): A norm after the embedding (BART, mBART).
+        norm_before_decoder_positions (`bool`, defaults to `False`): In the decoder that norm stands before the
+            positions are added, not after (Blenderbot-small).
         activation_function (`str`, defaults to `"relu"`): A name in `transformers.activations.ACT2FN`.
         gated_ffn (`bool`, defaults to `False`): Gated linear units in the feed-forward (Shazeer 2020).
         use_bias (`bool`, defaults to `True`): Biases in projections.
+        attention_bias (`bool`, *optional*): Biases in those of attentions, where that is not `use_bias` (BigBird).
         scale_attention (`bool`, defaults to `True`): Divide scores that are products (all but `additive`) by
             sqrt(head_dim); T5 and Luong et al. do not.
         scale_embedding (`bool`, defaults to `True`): Multiply embeddings by sqrt(d_model).
+        scale_decoder_outputs (`bool`, defaults to `False`): Divide what the output projection reads by sqrt(d_model)
+            (T5).
+        train_padding_embedding (`bool`, defaults to `False`): The embedding of `pad_token_id` starts and is trained
+            as any other (T5, which starts its targets with it); else it is 0 at the start and gets no gradient.
         tie_word_embeddings (`bool`, defaults to `True`): The output projection is the embedding.
         logits_bias (`bool`, defaults to `False`): A bias in the output projection (Marian).
         dropout, attention_dropout, activation_dropout, classifier_dropout (`float`, default to 0.1, 0, 0, 0):
             Probabilities, of residual branches and embeddings, attention weights, the hidden layer of the
             feed-forward, and the input of the classification heads.
+        dropout_after_final_norm (`bool`, defaults to `False`): `dropout` acts on what leaves a stack, too (T5).
+        encoder_layerdrop, decoder_layerdrop (`float`, default to 0): Probability with which a layer is left out of a
+            training step (Fan et al. 2020).
         label_smoothing (`float`, defaults to 0.0): Inside the model's loss (Szegedy et al. 2016).
         copy_attention (`bool`, defaults to `False`): Source tokens can be copied: the language modeling head mixes
             the vocabulary's distribution with the cross-attention of the last decoder layer, averaged over its heads
@@ -315,8 +341,11 @@ class HfAttnConfig(PreTrainedConfig):
     }
 
     vocab_size: int = 32000
+    decoder_vocab_size: int | None = None
+    share_encoder_decoder_embeddings: bool = True
     d_model: int = 512  # trf-ignore: TRF023 the width's name in seq2seq configs (BART, Marian, T5)
     max_position_embeddings: int = 1024
+    max_decoder_position_embeddings: int | None = None
     encoder_layers: int = 6
     decoder_layers: int = 6
     encoder_layer_types: str | list[str] = "full_attention"
@@ -329,10 +358,13 @@ class HfAttnConfig(PreTrainedConfig):
     encoder_ffn_dim: int = 2048
     decoder_ffn_dim: int = 2048
     cross_attention_type: str = "scaled_dot_product"
-    sliding_window: int = 256
+    sliding_window: int | list[int] = 256
     global_attention_tokens: int = 0
+    global_attention_projections: bool = False
     bidirectional_encoder: bool = True
     position_embedding_type: str = "sinusoidal"
+    position_offset: int = 0
+    positions_count_padding: bool = False
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128
     rope_theta: float | int = 10000.0
@@ -340,17 +372,24 @@ class HfAttnConfig(PreTrainedConfig):
     norm_position: str = "pre"
     layer_norm_eps: float | int = 1e-5
     normalize_embedding: bool = False
+    norm_before_decoder_positions: bool = False
     activation_function: str = "relu"
     gated_ffn: bool = False
     use_bias: bool = True
+    attention_bias: bool | None = None
     scale_attention: bool = True
     scale_embedding: bool = True
+    scale_decoder_outputs: bool = False
+    train_padding_embedding: bool = False
     tie_word_embeddings: bool = True
     logits_bias: bool = False
     dropout: float | int = 0.1
     attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
     classifier_dropout: float | int = 0.0
+    dropout_after_final_norm: bool = False
+    encoder_layerdrop: float | int = 0.0
+    decoder_layerdrop: float | int = 0.0
     label_smoothing: float | int = 0.0
     copy_attention: bool = False
     coverage_loss_weight: float | int = 0.0
@@ -465,6 +504,16 @@ class HfAttnConfig(PreTrainedConfig):
         ]
 
     @property
+    def target_vocab_size(self) -> int:
+        """Number of tokens of the target, and so of logits."""
+        return self.vocab_size if self.decoder_vocab_size is None else self.decoder_vocab_size
+
+    @property
+    def attentions_have_bias(self) -> bool:
+        """Whether the projections of attentions have biases."""
+        return self.use_bias if self.attention_bias is None else self.attention_bias
+
+    @property
     def cross_attention(self) -> CrossAttentionType:
         """The registry line of `cross_attention_type`."""
         return CROSS_ATTENTION_TYPES[self.cross_attention_type]
@@ -484,6 +533,15 @@ class HfAttnConfig(PreTrainedConfig):
         """`eos_token_id` as a list, which is empty where there is none."""
         end = self.eos_token_id
         return [] if end is None else end if isinstance(end, list) else [end]
+
+    def max_positions(self, stack: str) -> int:
+        """Longest sequence, in tokens, of a position table of `stack`."""
+        own = self.max_decoder_position_embeddings if stack == "decoder" else None
+        return self.max_position_embeddings if own is None else own
+
+    def window(self, layer_idx: int) -> int:
+        """`sliding_window` of layer `layer_idx`, of the encoder where they differ."""
+        return self.sliding_window[layer_idx] if isinstance(self.sliding_window, list) else self.sliding_window
 
     def has_scores(self, stack: str) -> bool:
         """Whether a layer of `stack` has scores for each query and key of its own sequence."""
@@ -527,8 +585,13 @@ class HfAttnConfig(PreTrainedConfig):
 
     def get_text_config(self, decoder=None, encoder=None):
         """As `PreTrainedConfig.get_text_config`; the decoder's `layer_types` are those that caches are built from."""
-        text_config = super().get_text_config(decoder=decoder, encoder=encoder)
-        if decoder and not encoder and not hasattr(self, "layer_types"):
+        if not decoder or encoder:
+            return super().get_text_config(decoder=decoder, encoder=encoder)
+        # The base class takes the fields of the decoder for those of the whole, also one that is not set.
+        filled = copy.copy(self)
+        filled.decoder_vocab_size = self.target_vocab_size
+        text_config = super(HfAttnConfig, filled).get_text_config(decoder=True)
+        if not hasattr(self, "layer_types"):
             text_config.layer_types = self.cache_layer_types
         return text_config
 
@@ -568,34 +631,72 @@ class HfAttnConfig(PreTrainedConfig):
     def _check_ranges(self) -> None:
         positive = (
             "vocab_size d_model max_position_embeddings encoder_layers decoder_layers encoder_attention_heads "
-            "decoder_attention_heads encoder_key_value_heads decoder_key_value_heads sliding_window "
+            "decoder_attention_heads encoder_key_value_heads decoder_key_value_heads "
             "relative_attention_num_buckets relative_attention_max_distance"
         )
         for name in positive.split():
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("encoder_ffn_dim", "decoder_ffn_dim", "global_attention_tokens", "coverage_loss_weight"):
+        for name in ("decoder_vocab_size", "max_decoder_position_embeddings", "head_dim"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        self._check_windows()
+        for name in (
+            "encoder_ffn_dim",
+            "decoder_ffn_dim",
+            "global_attention_tokens",
+            "coverage_loss_weight",
+            "position_offset",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be 0 or more, got {getattr(self, name)}.")
         for name in ("rope_theta", "layer_norm_eps"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be greater than 0 and finite, got {getattr(self, name)}.")
-        if self.head_dim is not None and self.head_dim < 1:
-            raise ValueError(f"`head_dim` must be at least 1, got {self.head_dim}.")
         if not 4 <= self.relative_attention_num_buckets < 2 * self.relative_attention_max_distance:
             raise ValueError(
                 "`relative_attention_num_buckets` must be at least 4 and less than twice "
                 f"`relative_attention_max_distance`, got {self.relative_attention_num_buckets} and "
                 f"{self.relative_attention_max_distance}."
             )
-        for name in ("dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "label_smoothing"):
+        probabilities = (
+            "dropout attention_dropout activation_dropout classifier_dropout encoder_layerdrop decoder_layerdrop "
+            "label_smoothing"
+        )
+        for name in probabilities.split():
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and less than 1, got {getattr(self, name)}.")
         for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
             given = getattr(self, name)
             for value in given if isinstance(given, list) else [given]:
-                if value is not None and not 0 <= value < self.vocab_size:
-                    raise ValueError(f"`{name}` must be in [0, `vocab_size` = {self.vocab_size}), got {value}.")
+                limit, size = ("vocab_size", self.vocab_size)
+                if name == "decoder_start_token_id" and self.decoder_vocab_size is not None:
+                    limit, size = ("decoder_vocab_size", self.decoder_vocab_size)
+                if value is not None and not 0 <= value < size:
+                    raise ValueError(f"`{name}` must be in [0, `{limit}` = {size}), got {value}.")
+
+    def _check_windows(self) -> None:
+        windows = self.sliding_window if isinstance(self.sliding_window, list) else [self.sliding_window]
+        if isinstance(self.sliding_window, list):
+            if len(windows) != self.encoder_layers:
+                raise ValueError(
+                    f"`sliding_window` must be one number, or one a layer of the encoder: `encoder_layers` is "
+                    f"{self.encoder_layers}, got a list of {len(windows)}: {windows}."
+                )
+            if any(LAYER_TYPES[name].has_window for name in self.decoder_layer_types):
+                raise ValueError(
+                    "`sliding_window` must be one number where the decoder has `sliding_attention` layers, got "
+                    f"{windows}, which is one a layer of the encoder."
+                )
+        smallest = 1
+        if any(LAYER_TYPES[name].has_window for name in self.encoder_layer_types):
+            smallest = 2
+        for window in windows:
+            if window < smallest:
+                raise ValueError(
+                    f"`sliding_window` must be at least {smallest}"
+                    f"{' in an encoder, one key on each side' if smallest == 2 else ''}, got {self.sliding_window}."
+                )
 
     def _check_heads(self) -> None:
         for stack in ("encoder", "decoder"):
@@ -610,8 +711,6 @@ class HfAttnConfig(PreTrainedConfig):
                     f"{key_value_heads}."
                 )
         scheme = self.position_embedding_type
-        if self.positions.even_width and self.d_model % 2:
-            raise ValueError(f"`d_model` must be even for `{scheme}` positions, got {self.d_model}.")
         heads, key_value_heads = self.decoder_attention_heads, self.decoder_key_value_heads
         if not self.cross_attention.projects_keys and key_value_heads != heads:
             raise ValueError(
@@ -651,20 +750,46 @@ class HfAttnConfig(PreTrainedConfig):
                 f"`global_attention_tokens` = {self.global_attention_tokens} acts in `sliding_attention` layers, and "
                 "there is none. Set it to 0, or use `sliding_attention` in a stack."
             )
-        if any(LAYER_TYPES[name].has_window for name in self.encoder_layer_types) and self.sliding_window < 2:
-            raise ValueError(
-                f"`sliding_window` must be at least 2 in an encoder, one key on each side, got {self.sliding_window}."
-            )
         if self.reads_source_weights and not self.cross_attention.has_weights:
             raise ValueError(
                 "`copy_attention` and `coverage_loss_weight` read the weights of the cross-attention, and "
                 f"`cross_attention_type` = {self.cross_attention_type!r} has none, got {self.copy_attention} and "
                 f"{self.coverage_loss_weight}. Leave them at False and 0.0, or use another `cross_attention_type`."
             )
+        has_window = any(LAYER_TYPES[name].has_window for name in self.encoder_layer_types)
+        if self.global_attention_projections and not has_window:
+            raise ValueError(
+                "`global_attention_projections` are of `sliding_attention` layers of the encoder, and there is none. "
+                "Set it to False, or use `sliding_attention` in the encoder."
+            )
+        if self.position_offset and not self.positions.has_offset:
+            raise ValueError(
+                f"`position_offset` = {self.position_offset} acts on sinusoids, and `position_embedding_type` is "
+                f"{scheme!r}. Set it to 0, or use `sinusoidal`."
+            )
+        if self.norm_before_decoder_positions and not self.normalize_embedding:
+            raise ValueError(
+                "`norm_before_decoder_positions` moves the norm that `normalize_embedding` adds, which is False. Set "
+                "that to True, or this to False."
+            )
+        self._check_vocabularies()
         if self.match_embedding and not self.end_token_ids:
             raise ValueError(
                 "`match_embedding` compares the two texts that `eos_token_id` parts, and it is "
                 f"{self.eos_token_id}. Set it to the end token of the tokenizer, or `match_embedding` to False."
+            )
+
+    def _check_vocabularies(self) -> None:
+        """Refuses what takes source and target for texts of one vocabulary."""
+        if self.share_encoder_decoder_embeddings and self.target_vocab_size != self.vocab_size:
+            raise ValueError(
+                "`share_encoder_decoder_embeddings` must be False where `decoder_vocab_size` is not `vocab_size`, got "
+                f"{self.decoder_vocab_size} and {self.vocab_size}."
+            )
+        if self.copy_attention and not self.share_encoder_decoder_embeddings:
+            raise ValueError(
+                "`copy_attention` writes tokens of the source, which must be tokens of the target: "
+                "`share_encoder_decoder_embeddings` must be True, got False."
             )
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from .configuration_hf_attn import HfAttnConfig
 from .modeling_efficient_attention import (
     linear_attention,
     linear_attention_weights,
+    real_and_global_tokens,
     sliding_window_attention,
     sliding_window_mask,
 )
@@ -118,8 +120,8 @@ class Attention(nn.Module):
     As a layer's *mixer* it attends over the layer's own sequence; with `key_value_states` over the source.
 
     Args:
-        config (`HfAttnConfig`): Read for `d_model`, `head_dim`, `use_bias`, `attention_dropout`, `scale_attention`
-            and the attention backend.
+        config (`HfAttnConfig`): Read for `d_model`, `head_dim`, `attention_bias`, `attention_dropout`,
+            `scale_attention` and the attention backend.
         num_heads, num_key_value_heads (`int`): Query heads, and the key and value heads which groups of them share.
         is_causal (`bool`): A query sees no later key.
         layer_idx (`int`): The layer's place in its stack and in the cache.
@@ -149,7 +151,7 @@ class Attention(nn.Module):
         self.scaling = self.head_dim**-0.5 if config.scale_attention else 1.0
         self.add_score_parameters()
         self.v_proj = self.heads_projection(num_key_value_heads)
-        self.out_proj = nn.Linear(num_heads * self.head_dim, config.d_model, bias=config.use_bias)
+        self.out_proj = nn.Linear(num_heads * self.head_dim, config.d_model, bias=config.attentions_have_bias)
 
     @classmethod
     def from_config(cls, config: HfAttnConfig, *, stack: str, layer_idx: int, is_causal: bool):
@@ -163,7 +165,7 @@ class Attention(nn.Module):
         )
 
     def heads_projection(self, num_heads: int) -> nn.Linear:
-        return nn.Linear(self.config.d_model, num_heads * self.head_dim, bias=self.config.use_bias)
+        return nn.Linear(self.config.d_model, num_heads * self.head_dim, bias=self.config.attentions_have_bias)
 
     def add_score_parameters(self) -> None:
         """Creates what the score needs; values and output are projected alike in all attentions."""
@@ -254,6 +256,9 @@ class Attention(nn.Module):
             key, value = self.key_states(hidden_states), self.value_states(hidden_states)
             if rotations is not None:
                 query, key = rotate(query, rotations), rotate(key, rotations)
+            global_states = self.global_states(hidden_states, rotations)
+            if global_states is not None:
+                kwargs["global_states"] = global_states
             output, weights = self.attend_own(
                 query, key, value, attention_mask, cache, past_length, positions, **kwargs
             )
@@ -279,6 +284,12 @@ class Attention(nn.Module):
             key_positions = key_offset + torch.arange(key.shape[2], device=query.device)
             position_bias = positions.score_bias(key_positions - query_positions[:, None])[None].to(query.dtype)
         return self.attend(query, key, value, attention_mask, position_bias, **kwargs)
+
+    def global_states(
+        self, hidden_states: torch.Tensor, rotations: tuple[torch.Tensor, torch.Tensor] | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
+        """Queries, keys and values by which global tokens see, where they have projections of their own."""
+        return None
 
     def source_states(self, key_value_states: torch.Tensor, cache: Cache | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the source, projected once a sequence."""
@@ -406,9 +417,24 @@ class SlidingAttention(Attention):
 
     def __init__(self, config: HfAttnConfig, **kwargs):
         super().__init__(config, **kwargs)
-        window = config.sliding_window
+        window = config.window(self.layer_idx)
         self.left, self.right = (window - 1, 0) if self.is_causal else (window // 2, window // 2)
         self.num_global_tokens = config.global_attention_tokens
+        # CODEPATH: LED.
+        self.has_global_projections = config.global_attention_projections and not self.is_causal
+        if self.has_global_projections:
+            self.q_proj_global = self.heads_projection(self.num_heads)
+            self.k_proj_global = self.heads_projection(self.num_key_value_heads)
+            self.v_proj_global = self.heads_projection(self.num_key_value_heads)
+
+    def global_states(self, hidden_states, rotations):
+        if not self.has_global_projections or not self.num_global_tokens:
+            return None
+        projections = (self.q_proj_global, self.k_proj_global, self.v_proj_global)
+        query, key, value = (self.split_heads(projection(hidden_states)) for projection in projections)
+        if rotations is not None:
+            query, key = rotate(query, rotations), rotate(key, rotations)
+        return query, key, value
 
     @classmethod
     def build_mask(cls, config, inputs_embeds, padding_mask, cache, layer_idx, is_decoder):
@@ -450,8 +476,9 @@ class SlidingAttention(Attention):
         if cache is not None:
             cache.update(key, value, self.layer_idx)
         score_bias = positions.score_bias if positions is not None and positions.biases_scores else None
+        global_states = kwargs.get("global_states")
         if kwargs.get("output_attentions"):
-            return self.attend_densely(query, key, value, attention_mask, score_bias)
+            return self.attend_densely(query, key, value, attention_mask, score_bias, global_states)
         output = sliding_window_attention(
             query,
             key,
@@ -462,6 +489,7 @@ class SlidingAttention(Attention):
             num_global_tokens=self.num_global_tokens,
             relative_bias=score_bias,
             attention_function=self.attend_block,
+            global_states=global_states,
         )
         return output, None
 
@@ -474,7 +502,7 @@ class SlidingAttention(Attention):
         dropout = self.dropout if self.training else 0.0
         return backend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling)
 
-    def attend_densely(self, query, key, value, padding_mask, score_bias):
+    def attend_densely(self, query, key, value, padding_mask, score_bias, global_states=None):
         """The same numbers with every weight written out, for `output_attentions`: cost quadratic in the length."""
         length = query.shape[2]
         visible = sliding_window_mask(
@@ -488,7 +516,22 @@ class SlidingAttention(Attention):
             indices = torch.arange(length, device=query.device)
             position_bias = score_bias(indices - indices[:, None])[None].to(query.dtype)
         dropout = self.dropout if self.training else 0.0
-        return eager_attention_forward(self, query, key, value, attention_mask, self.scaling, dropout, position_bias)
+        attend_all: Any = partial(
+            eager_attention_forward,
+            self,
+            attention_mask=attention_mask,
+            scaling=self.scaling,
+            dropout=dropout,
+            position_bias=position_bias,
+        )
+        output, weights = attend_all(query, key, value)
+        if global_states is None:
+            return output, weights
+        global_output, global_weights = attend_all(*global_states)
+        _, is_global = real_and_global_tokens(length, padding_mask, self.num_global_tokens, query.device)
+        is_global = is_global[:, None, :, None]
+        output = torch.where(is_global.transpose(1, 2), global_output, output)
+        return output, torch.where(is_global, global_weights, weights)
 
 
 class LinearAttention(Attention):

@@ -37,14 +37,15 @@ def sliding_window_attention(
     num_global_tokens: int,
     relative_bias: RelativeBias | None,
     attention_function: AttentionFunction,
+    global_states: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """
     Attention in which query i sees the keys from i - `left` to i + `right`, and the global tokens.
 
-    The pattern is that of Longformer (Beltagy et al. 2020, section 3.1), with one projection for local and global
-    attention. Queries are cut into blocks, which are folded into the batch; each block attends densely to the keys
-    that any of its queries sees. Time and memory are O(length x (left + right + block + global tokens)); no tensor of
-    length x length numbers is made. A sequence no longer than a block's keys is one block: dense attention.
+    The pattern is that of Longformer (Beltagy et al. 2020, section 3.1). Queries are cut into blocks, which are folded
+    into the batch; each block attends densely to the keys that any of its queries sees. Time and memory are O(length x
+    (left + right + block + global tokens)); no tensor of length x length numbers is made. A sequence no longer than a
+    block's keys is one block: dense attention.
 
     Args:
         query (`torch.Tensor` of shape `(batch_size, num_heads, length, head_dim)`): Float queries.
@@ -61,6 +62,8 @@ def sliding_window_attention(
             broadcastable to `(batch, num_heads, query_length, key_length)`, to an output of shape `(batch,
             query_length, num_heads, head_dim)` and weights, which are not used. It scales, drops out and repeats
             grouped heads. `batch` counts the blocks of all rows.
+        global_states (`tuple` of three `torch.Tensor`, *optional*): Queries, keys and values by which global tokens
+            see, where these have projections of their own; shapes as of the others.
 
     Returns:
         `torch.Tensor` of shape `(batch_size, length, num_heads, head_dim)`; 0 where a query sees no key.
@@ -73,7 +76,7 @@ def sliding_window_attention(
     batch_size, num_heads, length, _ = query.shape
     is_causal = right == 0
     block, num_blocks, first_offset, span = _block_geometry(length, left, right)
-    real, is_global = _real_and_global_tokens(length, padding_mask, num_global_tokens, query.device)
+    real, is_global = real_and_global_tokens(length, padding_mask, num_global_tokens, query.device)
 
     query_positions = torch.arange(num_blocks * block, device=query.device).view(num_blocks, block, 1)
     key_positions = query_positions[:, :1] + first_offset + torch.arange(span, device=query.device)
@@ -121,7 +124,8 @@ def sliding_window_attention(
     distances = torch.arange(length, device=query.device) - global_positions[..., None]
     bias = None if relative_bias is None else relative_bias(distances).transpose(0, 1)
     mask = _additive_mask(real[:, None, None].expand(-1, -1, num_global_tokens, -1), bias, query.dtype)
-    global_query = _gather_positions(query_by_position, global_positions).transpose(1, 2)
+    query, key, value = (query, key, value) if global_states is None else global_states
+    global_query = _gather_positions(query.transpose(1, 2), global_positions).transpose(1, 2)
     global_output, _ = attention_function(global_query, key, value, mask)
     # Positions of tokens that a row lacks are `length`: they are written to a spare place.
     index = global_positions[..., None, None].expand_as(global_output)
@@ -148,7 +152,7 @@ def sliding_window_mask(
         key, the fourth.
     """
     device = device if padding_mask is None else padding_mask.device
-    real, is_global = _real_and_global_tokens(length, padding_mask, num_global_tokens, device)
+    real, is_global = real_and_global_tokens(length, padding_mask, num_global_tokens, device)
     positions = torch.arange(length, device=device)
     distances = positions - positions[:, None]
     visible = ((distances >= -left) & (distances <= right)) | is_global[:, None, :]
@@ -256,7 +260,7 @@ def _block_geometry(length: int, left: int, right: int) -> tuple[int, int, int, 
     return block, -(-length // block), -left, span
 
 
-def _real_and_global_tokens(
+def real_and_global_tokens(
     length: int, padding_mask: torch.Tensor | None, num_global_tokens: int, device: torch.device | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which tokens are not padding, and which are global: two masks of shape (batch_size or 1, length)."""

@@ -39,6 +39,7 @@ from .modeling_stacks import (
     HfAttnDecoder,
     HfAttnEncoder,
     HfAttnPreTrainedModel,
+    build_embedding,
     check_source_ids,
     check_token_ids,
 )
@@ -89,21 +90,31 @@ class HfAttnModel(HfAttnPreTrainedModel):
 
     def __init__(self, config: HfAttnConfig):
         super().__init__(config)
-        self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        self.shared = None
+        # CODEPATH: Marian models of two scripts, and whatever was saved untied, have a table a stack.
+        if config.share_encoder_decoder_embeddings:
+            self.shared = build_embedding(config, config.vocab_size)
+        else:
+            self._tied_weights_keys = {}
         self.encoder = HfAttnEncoder(config)
         self.decoder = HfAttnDecoder(config)
         self.post_init()
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict:
-        """Source and target share one embedding always; `tie_word_embeddings` speaks of the output projection."""
+        """Whether source and target share one table is not what `tie_word_embeddings` says: the output projection."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         return dict(self._tied_weights_keys)
 
     def get_input_embeddings(self):
-        return self.shared
+        """Of source and target, or where each has its own, of the source."""
+        return self.encoder.embed_tokens if self.shared is None else self.shared
 
     def set_input_embeddings(self, value):
+        """As `get_input_embeddings`."""
+        if self.shared is None:
+            self.encoder.embed_tokens = value
+            return
         self.shared = value
         self.encoder.embed_tokens = self.shared
         self.decoder.embed_tokens = self.shared
@@ -165,6 +176,12 @@ class HfAttnModel(HfAttnPreTrainedModel):
             )
         self.check_embeddings()
         if decoder_input_ids is None and decoder_inputs_embeds is None:
+            # CODEPATH: models with two vocabularies.
+            if self.config.decoder_vocab_size is not None:
+                raise ValueError(
+                    "The decoder would read `input_ids`, and has a vocabulary of its own (`decoder_vocab_size`). "
+                    "Pass `decoder_input_ids`, `decoder_inputs_embeds` or (for a loss) `labels`."
+                )
             if input_ids is None:
                 raise ValueError(
                     "Without `input_ids` there is nothing for the decoder to read: pass `decoder_input_ids`, "
@@ -244,7 +261,12 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
     def __init__(self, config: HfAttnConfig):
         super().__init__(config)
         self.model = HfAttnModel(config)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=config.logits_bias)
+        self.lm_head = nn.Linear(config.d_model, config.target_vocab_size, bias=config.logits_bias)
+        # CODEPATH: models with a table a stack.
+        if not config.share_encoder_decoder_embeddings:
+            self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+        # CODEPATH: T5 where its output projection is its embedding.
+        self.output_scale = config.d_model**-0.5 if config.scale_decoder_outputs else 1.0
         # CODEPATH: pointer-generators (See et al. 2017); no imported family copies.
         self.copy_head = CopyHead(config.d_model) if config.copy_attention else None
         self.post_init()
@@ -254,6 +276,56 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         return shift_tokens_right(
             labels, labels != IGNORE_INDEX, self.config.pad_token_id, self.config.decoder_start_token_id
         )
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """
+        As `PreTrainedModel.resize_token_embeddings`. Of a model with two vocabularies it is that of the source which
+        grows; the other's is `resize_decoder_token_embeddings`, as in Marian.
+        """
+        # CODEPATH: models with a table a stack.
+        if self.config.share_encoder_decoder_embeddings or new_num_tokens is None:
+            return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        embedding = self.model.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        # CODEPATH: tables of one vocabulary grow together.
+        if self.config.decoder_vocab_size is None:
+            self.resize_decoder_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        return embedding
+
+    def resize_decoder_token_embeddings(
+        self, new_num_tokens: int, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """
+        Adds rows for new tokens to the target's table and to the output projection, or drops the last ones.
+
+        Args:
+            new_num_tokens (`int`): Tokens of the target's vocabulary.
+            pad_to_multiple_of, mean_resizing: As in `PreTrainedModel.resize_token_embeddings`.
+
+        Returns:
+            `nn.Embedding`: The target's table.
+
+        Raises:
+            ValueError: Source and target share one table.
+        """
+        # CODEPATH: models with a table a stack.
+        if self.config.share_encoder_decoder_embeddings:
+            raise ValueError(
+                "`resize_decoder_token_embeddings` is for models whose target has a table of its own; this one's is "
+                "shared (`share_encoder_decoder_embeddings` is True). Call `resize_token_embeddings`."
+            )
+        decoder = self.model.decoder
+        embedding = self._get_resized_embeddings(
+            decoder.embed_tokens, new_num_tokens, pad_to_multiple_of, mean_resizing
+        )
+        self.lm_head = self._get_resized_lm_head(self.lm_head, embedding.num_embeddings, mean_resizing=mean_resizing)
+        decoder.embed_tokens = embedding
+        # CODEPATH: models with two vocabularies.
+        if self.config.decoder_vocab_size is not None:
+            self.config.decoder_vocab_size = embedding.num_embeddings
+        self.tie_weights()
+        return embedding
 
     @staticmethod
     def create_masks_for_generate(config, inputs_embeds, attention_mask, *args, **kwargs):
@@ -300,7 +372,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
                 "weight cannot have both. Leave `lm_head` out of `target_modules`; it has what `shared` has."
             )
         # Its `weight` would be that of the layer below it.
-        return embedding(torch.arange(self.config.vocab_size, device=self.lm_head.weight.device))
+        return embedding(torch.arange(self.config.target_vocab_size, device=self.lm_head.weight.device))
 
     def copied_tokens(
         self,
@@ -363,7 +435,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             `encoder_outputs`, or `input_ids`; needed beside `inputs_embeds`.
         """
         if labels is not None:
-            check_token_ids("labels", labels, self.config.vocab_size, ignored=IGNORE_INDEX)
+            check_token_ids("labels", labels, self.config.target_vocab_size, ignored=IGNORE_INDEX)
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
@@ -390,6 +462,8 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state
+        if self.output_scale != 1.0:
+            hidden_states = hidden_states * self.output_scale
         copied = self.copied_tokens(outputs, source_ids, encoder_outputs, input_ids)
         loss = logits = None
         adapted = self.adapted_projection()

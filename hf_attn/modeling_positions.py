@@ -9,9 +9,11 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import nn
+from transformers import initialization as init
 
 
 class NoPositions(nn.Module):
@@ -29,6 +31,8 @@ class NoPositions(nn.Module):
         rope_theta (`float`): Base of the rotary wavelengths.
         num_buckets, max_distance (`int`): Of T5's bias: buckets of distances, and the distance, in tokens, from which
             all share one.
+        num_layers (`int`, defaults to 1): Layers of the stack.
+        position_offset (`int`, defaults to 0): What a sinusoid takes the first position for.
     """
 
     #: The scheme keeps a table, so that sequences have a longest length.
@@ -45,19 +49,27 @@ class NoPositions(nn.Module):
         rope_theta: float,
         num_buckets: int,
         max_distance: int,
+        num_layers: int = 1,
+        position_offset: int = 0,
     ):
         super().__init__()
         self.num_heads = num_heads
         self.head_dim = head_dim
+        self.num_layers = num_layers
         self.bidirectional = bidirectional
         self.rope_theta = rope_theta
         self.num_buckets = num_buckets
         self.max_distance = max_distance
+        self.position_offset = position_offset
         self.max_positions = max_positions if self.has_table else None
         self.add_parameters(d_model, max_positions)
 
     def add_parameters(self, d_model: int, max_positions: int) -> None:
         """Creates the scheme's table or weights, where it has some."""
+
+    def of_layer(self, layer_idx: int) -> NoPositions:
+        """The scheme as layer `layer_idx` has it."""
+        return self
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor | None:
         """Embeddings of `position_ids` (rows, length), to be added to the tokens': (rows, length, d_model)."""
@@ -78,16 +90,47 @@ class NoPositions(nn.Module):
 
 
 class SinusoidalPositions(NoPositions):
-    """Fixed sinusoids (Vaswani et al. 2017, section 3.5), sines in the first half of the channels, cosines in the
-    second, as Marian lays them out."""
+    """
+    Fixed sinusoids, sines in the first half of the channels, cosines in the second: channel j of a half turns by
+    10000^(-2j / d_model) a position (Vaswani et al. 2017, section 3.5), as in transformers' Marian and Pegasus.
+    """
 
     has_table = True
 
     def add_parameters(self, d_model: int, max_positions: int) -> None:
-        self.table = nn.Buffer(sinusoids(max_positions, d_model), persistent=False)
+        self.table = nn.Buffer(torch.empty(max_positions, d_model), persistent=False)
+        self.init_table()
+
+    def init_table(self) -> None:
+        """Fills the table, as `sinusoids` gives it from `position_offset` on."""
+        table = self.sinusoids(self.position_offset + self.table.shape[0], self.table.shape[1])
+        init.copy_(self.table, table[self.position_offset :])
+
+    @staticmethod
+    def sinusoids(num_positions: int, d_model: int) -> torch.Tensor:
+        """The sinusoids of positions 0 to `num_positions` - 1, float32 (num_positions, d_model)."""
+        channels = torch.arange(d_model, dtype=torch.float64) // 2 * 2
+        angles = torch.arange(num_positions, dtype=torch.float64)[:, None] / 10000 ** (channels / d_model)
+        return torch.cat((angles[:, 0::2].sin(), angles[:, 1::2].cos()), dim=-1).float()
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         return self.table[position_ids]
+
+
+class Tensor2TensorPositions(SinusoidalPositions):
+    """
+    The sinusoids of tensor2tensor, which fairseq, Marian's own engine, M2M100 and FSMT took over: channel j of a half
+    turns by 10000^(-j / (d_model / 2 - 1)) a position. In float32 throughout, as they compute them.
+    """
+
+    @staticmethod
+    def sinusoids(num_positions: int, d_model: int) -> torch.Tensor:
+        half = d_model // 2
+        channels = torch.arange(half).float()
+        frequencies = torch.exp(channels * -(math.log(10000) / (half - 1)))
+        angles = torch.arange(num_positions).float()[:, None] * frequencies
+        table = torch.cat((angles.sin(), angles.cos()), dim=1)
+        return nn.functional.pad(table, (0, d_model - 2 * half))
 
 
 class LearnedPositions(NoPositions):
@@ -137,6 +180,30 @@ class RelativeBias(NoPositions):
         return offset + torch.where(distance < exact, distance, logarithmic.clamp(max=num_buckets - 1))
 
 
+class LayerRelativeBias(NoPositions):
+    """`RelativeBias` with a table of its own in each layer (UMT5; Chung et al. 2023)."""
+
+    def add_parameters(self, d_model: int, max_positions: int) -> None:
+        self.layers = nn.ModuleList(
+            [
+                RelativeBias(
+                    d_model=d_model,
+                    num_heads=self.num_heads,
+                    head_dim=self.head_dim,
+                    max_positions=max_positions,
+                    bidirectional=self.bidirectional,
+                    rope_theta=self.rope_theta,
+                    num_buckets=self.num_buckets,
+                    max_distance=self.max_distance,
+                )
+                for _ in range(self.num_layers)
+            ]
+        )
+
+    def of_layer(self, layer_idx: int) -> NoPositions:
+        return cast(NoPositions, self.layers[layer_idx])
+
+
 class AlibiPositions(NoPositions):
     """A fixed penalty linear in the distance, its slope geometric in the head (Press et al. 2022, section 3)."""
 
@@ -144,13 +211,6 @@ class AlibiPositions(NoPositions):
         heads = torch.arange(1, self.num_heads + 1, dtype=torch.float32, device=relative_positions.device)
         slopes = 2 ** (-8 * heads / self.num_heads)
         return -slopes.view(-1, *[1] * relative_positions.dim()) * relative_positions.abs()
-
-
-def sinusoids(max_positions: int, d_model: int) -> torch.Tensor:
-    """The table of `SinusoidalPositions`, float32 (max_positions, d_model)."""
-    channels = torch.arange(0, d_model, 2, dtype=torch.float32)
-    angles = torch.arange(max_positions, dtype=torch.float32)[:, None] * 10000 ** (-channels / d_model)
-    return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 
 def rotate(states: torch.Tensor, rotations: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ from .modeling_cache import adapt_cache, build_cache
 from .modeling_keywords import declares_keywords
 from .modeling_layers import HfAttnLayer, build_norm, dropout, mechanism
 from .modeling_matching import MatchEmbedding
-from .modeling_positions import SinusoidalPositions, sinusoids
+from .modeling_positions import SinusoidalPositions
 from .modeling_recurrent import RecurrentMixer
 from .modeling_versions import CACHE_NAME
 
@@ -115,6 +116,13 @@ def check_source_ids(source_ids: torch.Tensor | None, shape: torch.Size, use: st
     check_token_ids("source_ids", source_ids, vocab_size)
 
 
+def build_embedding(config: HfAttnConfig, vocab_size: int) -> nn.Embedding:
+    """A table of embeddings, (vocab_size, d_model)."""
+    # CODEPATH: T5 trains the embedding of its padding, by which its targets start.
+    padding_idx = None if config.train_padding_embedding else config.pad_token_id
+    return nn.Embedding(vocab_size, config.d_model, padding_idx)
+
+
 @auto_docstring
 class HfAttnPreTrainedModel(PreTrainedModel):
     """What all models of the family share: abilities, initialisation, what they refuse."""
@@ -143,7 +151,7 @@ class HfAttnPreTrainedModel(PreTrainedModel):
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, SinusoidalPositions):
-            init.copy_(module.table, sinusoids(*module.table.shape))
+            module.init_table()
         elif isinstance(module, AdditiveAttention):
             module.init_parameters()
         elif isinstance(module, MatchEmbedding):
@@ -182,14 +190,16 @@ class HfAttnStack(HfAttnPreTrainedModel):
         super().__init__(config)
         num_heads = getattr(config, f"{self.stack}_attention_heads")
         self.layer_types = getattr(config, f"{self.stack}_layer_types")
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        self.embed_tokens = build_embedding(config, self.vocab_size)
         # CODEPATH: T5 and BART take embeddings as they are, Marian and the presets scale them.
         self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
         self.positions = mechanism(POSITION_EMBEDDING_TYPES[config.position_scheme(self.stack)].path)(
             d_model=config.d_model,
             num_heads=num_heads,
             head_dim=config.head_dim or config.d_model // num_heads,
-            max_positions=config.max_position_embeddings,
+            num_layers=len(self.layer_types),
+            max_positions=config.max_positions(self.stack),
+            position_offset=config.position_offset,
             bidirectional=self.stack == "encoder",
             rope_theta=config.rope_theta,
             num_buckets=config.relative_attention_num_buckets,
@@ -203,10 +213,22 @@ class HfAttnStack(HfAttnPreTrainedModel):
         # CODEPATH: T5 and the presets have their norms first, and so one after the last layer; BART and Marian do not.
         self.layer_norm = build_norm(config) if config.norm_position == "pre" else None
         self.dropout = config.dropout
+        # CODEPATH: T5 drops what leaves a stack, too.
+        self.final_dropout = config.dropout if config.dropout_after_final_norm else 0.0
+        self.layerdrop = getattr(config, f"{self.stack}_layerdrop")
+        # CODEPATH: Blenderbot-small normalizes the tokens alone in its decoder.
+        self.norm_before_positions = self.stack == "decoder" and config.norm_before_decoder_positions
+        # CODEPATH: BART's kin and Marian count padding, which matters where it stands on the left.
+        self.counts_padding = config.positions_count_padding
         self.gradient_checkpointing = False
         # What stands around `shared` of the whole model, for an adapter. No child, or it would be saved twice.
         self.__dict__["adapted_embedding"] = None
         self.post_init()
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens that the stack reads."""
+        return self.config.vocab_size if self.stack == "encoder" else self.config.target_vocab_size
 
     @property
     def embedding(self) -> nn.Module:
@@ -229,7 +251,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError(f"Pass exactly one of `{name}input_ids` and `{name}inputs_embeds`, got both or neither.")
         if inputs_embeds is None:
-            check_token_ids(f"{name}input_ids", input_ids, self.config.vocab_size)
+            check_token_ids(f"{name}input_ids", input_ids, self.vocab_size)
             inputs_embeds = self.embedding(input_ids)
         if inputs_embeds.shape[1] == 0:
             raise ValueError(
@@ -241,7 +263,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
     def position_ids(
         self, inputs_embeds: torch.Tensor, padding_mask: torch.Tensor | None, past_length: int | torch.Tensor
     ) -> torch.Tensor:
-        """The place of each token among the real ones of its row, (batch or 1, length)."""
+        """The place of each token among the real ones of its row, or among all, (batch or 1, length)."""
         length = inputs_embeds.shape[1]
         limit = self.positions.max_positions
         if limit is not None and isinstance(past_length, int) and past_length + length > limit:
@@ -251,7 +273,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
                 f"{self.config.position_embedding_type!r}. Truncate it (`truncation=True, max_length={limit}` in the "
                 "tokenizer), or use a model with more positions, or `rope`, `relative_bias` or `alibi`."
             )
-        if padding_mask is None or padding_mask.dim() != 2:
+        if self.counts_padding or padding_mask is None or padding_mask.dim() != 2:
             return (torch.arange(length, device=inputs_embeds.device) + past_length)[None]
         return (padding_mask.long().cumsum(dim=-1) - 1).clamp(min=0)[:, -length:]
 
@@ -261,10 +283,12 @@ class HfAttnStack(HfAttnPreTrainedModel):
         """Hidden states that enter the first layer, and the rotations of queries and keys."""
         position_ids = self.position_ids(inputs_embeds, padding_mask, past_length)
         hidden_states = inputs_embeds
+        if self.layernorm_embedding is not None and self.norm_before_positions:
+            hidden_states = self.layernorm_embedding(hidden_states)
         position_embeddings = self.positions(position_ids)
         if position_embeddings is not None:
             hidden_states = hidden_states + position_embeddings.to(hidden_states.dtype)
-        if self.layernorm_embedding is not None:
+        if self.layernorm_embedding is not None and not self.norm_before_positions:
             hidden_states = self.layernorm_embedding(hidden_states)
         hidden_states = dropout(hidden_states, p=self.dropout, training=self.training)
         return hidden_states, self.positions.rotations(position_ids)
@@ -286,8 +310,19 @@ class HfAttnStack(HfAttnPreTrainedModel):
                 masks[layer_type] = build_mask(config, inputs_embeds, padding_mask, cache, layer_idx, is_decoder)
         return masks
 
+    def kept_layers(self) -> Iterator[tuple[int, HfAttnLayer, str]]:
+        """Index, layer and layer type of those that run: all, or in training those that `layerdrop` leaves."""
+        for layer_idx, (layer, layer_type) in enumerate(zip(self.layers, self.layer_types, strict=True)):
+            drops = self.training and self.layerdrop and not layer.returns_source_weights
+            if drops and bool(torch.rand([]) < self.layerdrop):
+                continue
+            yield layer_idx, cast(HfAttnLayer, layer), layer_type
+
     def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return hidden_states if self.layer_norm is None else self.layer_norm(hidden_states)
+        """What leaves the stack: after the last norm and its dropout, where there are such."""
+        if self.layer_norm is not None:
+            hidden_states = self.layer_norm(hidden_states)
+        return dropout(hidden_states, p=self.final_dropout, training=self.training)
 
 
 class HfAttnEncoder(HfAttnStack):
@@ -330,9 +365,13 @@ class HfAttnEncoder(HfAttnStack):
         kwargs.setdefault("output_attentions", self.config.output_attentions)
         masks = self.own_masks(inputs_embeds, attention_mask, None, bool(kwargs["output_attentions"]))
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask)
-        for layer, layer_type in zip(self.layers, self.layer_types, strict=True):
+        for layer_idx, layer, layer_type in self.kept_layers():
             hidden_states, _ = layer(
-                hidden_states, masks[layer_type], positions=self.positions, rotations=rotations, **kwargs
+                hidden_states,
+                masks[layer_type],
+                positions=self.positions.of_layer(layer_idx),
+                rotations=rotations,
+                **kwargs,
             )
         # CODEPATH: pointer-generators need the tokens beside the hidden states, in generation too.
         copyable = source_ids if self.config.copy_attention else None
@@ -431,7 +470,7 @@ class HfAttnDecoder(HfAttnStack):
             )
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask, past_length)
         source_weights = None
-        for layer, layer_type in zip(self.layers, self.layer_types, strict=True):
+        for layer_idx, layer, layer_type in self.kept_layers():
             hidden_states, source_weights = layer(
                 hidden_states,
                 masks[layer_type],
@@ -439,7 +478,7 @@ class HfAttnDecoder(HfAttnStack):
                 initial_context,
                 encoder_attention_mask=source_masks.get(bool(layer.returns_source_weights)),
                 **{CACHE_NAME: cache},  # named as gradient checkpointing knows it
-                positions=self.positions,
+                positions=self.positions.of_layer(layer_idx),
                 rotations=rotations,
                 **kwargs,
             )

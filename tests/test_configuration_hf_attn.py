@@ -137,7 +137,37 @@ REFUSALS = [
         {"cross_attention_type": "general", "head_dim": 8},
         "`head_dim` x `decoder_attention_heads` must equal `d_model` .*got 8 x 4 and 16",
     ),
-    ({"d_model": 15, "heads": 1}, "`d_model` must be even for `sinusoidal` positions, got 15"),
+    ({"decoder_vocab_size": 0}, "`decoder_vocab_size` must be at least 1, got 0"),
+    (
+        {"decoder_vocab_size": 30},
+        "`share_encoder_decoder_embeddings` must be False where `decoder_vocab_size` is not `vocab_size`, got 30 and 40",
+    ),
+    (
+        {"decoder_vocab_size": 30, "share_encoder_decoder_embeddings": False, "decoder_start_token_id": 35},
+        "`decoder_start_token_id` must be in [0, `decoder_vocab_size` = 30), got 35",
+    ),
+    (
+        {"share_encoder_decoder_embeddings": False, "copy_attention": True},
+        "`copy_attention` writes tokens of the source, .* `share_encoder_decoder_embeddings` must be True, got False",
+    ),
+    (
+        {"sliding_window": [4, 4, 4], "encoder_layer_types": "sliding_attention"},
+        "`sliding_window` must be one number, or one a layer of the encoder: `encoder_layers` is 2, got a list of 3",
+    ),
+    (
+        {"sliding_window": [4, 4], "decoder_layer_types": "sliding_attention"},
+        "`sliding_window` must be one number where the decoder has `sliding_attention` layers, got [4, 4]",
+    ),
+    (
+        {"global_attention_projections": True},
+        "`global_attention_projections` are of `sliding_attention` layers of the encoder, and there is none",
+    ),
+    (
+        {"position_offset": 2, "position_embedding_type": "rope"},
+        "`position_offset` = 2 acts on sinusoids, and `position_embedding_type` is 'rope'",
+    ),
+    ({"norm_before_decoder_positions": True}, "`norm_before_decoder_positions` moves the norm that `normalize_emb"),
+    ({"encoder_layerdrop": 1.0}, "`encoder_layerdrop` must be at least 0 and less than 1, got 1.0"),
     (
         {"d_model": 12, "position_embedding_type": "rope"},
         "A head must have an even width for `rope` positions, got 3 (encoder)",

@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+from transformers.models.m2m_100.modeling_m2m_100 import M2M100SinusoidalPositionalEmbedding
 from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from hf_attn.configuration_hf_attn import POSITION_EMBEDDING_TYPES
 from hf_attn.modeling_layers import mechanism
-from hf_attn.modeling_positions import rotate
+from hf_attn.modeling_positions import SinusoidalPositions, Tensor2TensorPositions, rotate
 from tests.utils import tiny_batch, tiny_config, tiny_model
 
 
@@ -24,7 +25,8 @@ def scheme(name, bidirectional=True, d_model=16, num_heads=4, num_buckets=8, max
         rope_theta=10000.0,
         num_buckets=num_buckets,
         max_distance=max_distance,
-    )
+        num_layers=2,
+    ).of_layer(1)
 
 
 def test_each_scheme_acts_in_one_place():
@@ -37,18 +39,32 @@ def test_each_scheme_acts_in_one_place():
         assert positions.biases_scores == acting[name][2]
     assert acting == {
         "sinusoidal": [True, False, False],
+        "sinusoidal_tensor2tensor": [True, False, False],
         "learned": [True, False, False],
         "rope": [False, True, False],
         "relative_bias": [False, False, True],
+        "layer_relative_bias": [False, False, True],
         "alibi": [False, False, True],
         "none": [False, False, False],
     }
 
 
-def test_sinusoids_are_marians():
+@pytest.mark.parametrize(("length", "d_model"), [(32, 16), (1000, 512), (40, 33)])
+def test_sinusoids_are_transformers(length, d_model):
+    marian = MarianSinusoidalPositionalEmbedding(length, d_model).create_weight()
+    assert torch.equal(SinusoidalPositions.sinusoids(length, d_model), marian)
+    m2m100 = M2M100SinusoidalPositionalEmbedding.get_embedding(length, d_model)
+    assert torch.equal(Tensor2TensorPositions.sinusoids(length, d_model), m2m100)
+
+
+def test_an_offset_moves_the_sinusoids():
+    fields = {"d_model": 16, "num_heads": 4, "head_dim": 4, "bidirectional": True, "rope_theta": 1e4}
+    positions = Tensor2TensorPositions(**fields, max_positions=10, num_buckets=8, max_distance=20, position_offset=3)
+    assert torch.equal(positions(torch.arange(10)), Tensor2TensorPositions.sinusoids(13, 16)[3:])
+
+
+def test_sinusoids_are_those_of_the_paper():
     positions = scheme("sinusoidal")
-    reference = MarianSinusoidalPositionalEmbedding(32, 16)
-    torch.testing.assert_close(positions(torch.arange(32)), reference.create_weight())
     # Vaswani et al. 2017: PE(pos, 2i) = sin(pos / 10000^(2i / d)), here in the first half of the channels.
     assert positions(torch.tensor([7]))[0, 3].item() == pytest.approx(math.sin(7 / 10000 ** (6 / 16)), abs=1e-6)
 
@@ -109,7 +125,8 @@ def test_order_matters_where_there_are_positions(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "limited"), [(name, name in ("sinusoidal", "learned")) for name in POSITION_EMBEDDING_TYPES]
+    ("name", "limited"),
+    [(name, "sinusoidal" in name or name == "learned") for name in POSITION_EMBEDDING_TYPES],
 )
 def test_sequences_longer_than_the_positions(name, limited):
     config = tiny_config(position_embedding_type=name, max_position_embeddings=8)

@@ -12,6 +12,7 @@ from importlib import import_module
 COMMANDS = {
     "attention": "hf_attn.cli.attention:main",
     "generate": "hf_attn.cli.generate:main",
+    "import": "hf_attn.cli.import_checkpoint:main",
     "tokenizer": "hf_attn.cli.tokenizer:main",
 }
 """Name of a sub-command -> "module:function". The function takes the remaining arguments, a list of str, and returns

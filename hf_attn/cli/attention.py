@@ -45,7 +45,7 @@ def cross_attention(
         target: The target text; `None`: what the model generates.
 
     Raises:
-        ValueError: A text is empty, has half a character or is longer than the positions of the model, or the model
+        ValueError: A text is empty, has a lone surrogate or is longer than the positions of the model, or the model
             returns no cross-attention maps.
     """
     for name, text in (("source", source), ("target", target)):
@@ -126,12 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _check_number("head", head, len(weights))
         title = f"layer {layer}, head {head}"
         weights = weights[head]
-    parts = (weights, drawn.source_tokens, drawn.target_tokens, f"Cross-attention, {title}")
+    content = (weights, drawn.source_tokens, drawn.target_tokens, f"Cross-attention, {title}")
     if parsed.out.suffix == ".png":
-        save_figure(attention_map(*parts, names=names), parsed.out)
+        save_figure(attention_map(*content, names=names), parsed.out)
     else:
         parsed.out.parent.mkdir(parents=True, exist_ok=True)
-        parsed.out.write_text(attention_html(*parts, names=names), encoding="utf-8")
+        parsed.out.write_text(attention_html(*content, names=names), encoding="utf-8")
 
 
 def _check_length(name: str, length: int, limit: int | None) -> None:

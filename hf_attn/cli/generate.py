@@ -24,7 +24,7 @@ _OPTIONS = {
     "num_return_sequences": (
         int,
         "N",
-        "write the N best outputs of each line: the line's number, from 1, the score and the text, parted by tabs",
+        "write the N best outputs of each line: the line's number, from 1, the score and the text, separated by tabs",
     ),
     "length_penalty": (
         float,

@@ -11,25 +11,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from hf_attn.data import iterate_texts, train_tokenizer
+from hf_attn.text.tokenizer_files import TOKENIZER_FILES
 
 from .out import check_writable
-
-
-# What tokenizers of any family leave in a directory.
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "target.spm",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _check_out(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise ValueError(f"`--out` must be a directory, got the file {str(out)!r}")
-    present = [name for name in _TOKENIZER_FILES if (out / name).exists()]
+    present = [name for name in TOKENIZER_FILES if (out / name).exists()]
     if present and not overwrite:
         raise ValueError(
             f"`--out` must not hold another tokenizer, but {str(out)!r} has {', '.join(present)}: choose another "
@@ -86,5 +70,5 @@ def _save(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
         written = sorted(path.name for path in Path(temporary).iterdir())
         for name in written:
             os.replace(Path(temporary, name), out / name)
-    for name in set(_TOKENIZER_FILES) - set(written):
+    for name in set(TOKENIZER_FILES) - set(written):
         (out / name).unlink(missing_ok=True)

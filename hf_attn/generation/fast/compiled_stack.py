@@ -24,6 +24,7 @@ from ...modeling_positions import (
     RelativeBias,
     RotaryPositions,
     SinusoidalPositions,
+    Tensor2TensorPositions,
 )
 from ...modeling_recurrent import SSRUMixer
 from ...modeling_stacks import HfAttnStack
@@ -46,6 +47,7 @@ _POSITION_TABLES: dict[type, str | None] = {
     RelativeBias: None,
     AlibiPositions: None,
     SinusoidalPositions: "table",
+    Tensor2TensorPositions: "table",
     LearnedPositions: "weight",
 }
 # Places of a position table that is made anew.
@@ -139,6 +141,8 @@ class CompiledStack:
             self.structure.output = self._linear(model, "lm_head")
             if model.copy_head is not None:
                 raise NotCompiledError("copy_head")
+            if model.output_scale != 1.0:
+                raise NotCompiledError("output_scale")
         for index, layer in enumerate(layers):
             self._module(layers, str(index))
             self._fill(self._layers[index], layer)
@@ -151,6 +155,8 @@ class CompiledStack:
         self.structure.num_tokens = len(embedding.weight)
         self._add_positions(stack)
         self.structure.embedding_norm = self._norm(stack, "layernorm_embedding")
+        if stack.norm_before_positions:
+            raise NotCompiledError("a norm before positions")
         self.structure.final_norm = self._norm(stack, "layer_norm")
 
     def is_current(self) -> bool:

@@ -124,6 +124,7 @@ class MixerStep:
 
     def __init__(self, mixer: Any, decoder: HfAttnDecoder, sources: Sources):
         self.mixer, self.decoder = mixer, decoder
+        self.positions = decoder.positions.of_layer(mixer.layer_idx)
         self.cache: Any = build_cache(decoder.config).self_attention_cache
         self.layer: Any = self.cache.layers[mixer.layer_idx]
         self.context = sources.summary_of_rows
@@ -137,8 +138,8 @@ class MixerStep:
             mask,
             cache=self.cache,
             initial_context=self.context,
-            positions=self.decoder.positions,
-            rotations=self.decoder.positions.rotations(place),
+            positions=self.positions,
+            rotations=self.positions.rotations(place),
         )[0]
         return outputs[:, 0]
 
@@ -198,7 +199,7 @@ class AttentionStep:
         self.out_projection = direct(attention.out_proj)
         self.num_key_value_heads, self.head_dim = attention.num_key_value_heads, attention.head_dim
         self.scaling = attention.scaling
-        self.positions = decoder.positions
+        self.positions: Any = decoder.positions.of_layer(attention.layer_idx)
         rows = len(sources.states) * sources.num_beams
         shape = (rows, self.num_key_value_heads, 0, self.head_dim)
         self.keys, self.values = sources.states.new_empty(shape), sources.states.new_empty(shape)
@@ -573,13 +574,15 @@ class DecoderSteps:
         if self.embed_scale != 1.0:
             hidden_states = hidden_states * self.embed_scale
         self.inputs_embeds = hidden_states
+        if self.embedding_norm is not None and self.decoder.norm_before_positions:
+            hidden_states = self.embedding_norm(hidden_states)
         if self.position_embeddings is not None:
             place = position % _POSITIONS_AT_A_TIME
             if place == len(self.position_embeddings):
                 # Refuses the position, in the model's own words.
                 self.decoder.position_ids(hidden_states[:, None], None, position)
             hidden_states = hidden_states + self.position_embeddings[place]
-        if self.embedding_norm is not None:
+        if self.embedding_norm is not None and not self.decoder.norm_before_positions:
             hidden_states = self.embedding_norm(hidden_states)
         for layer in self.layers:
             hidden_states = layer(hidden_states, position)
@@ -595,7 +598,8 @@ class DecoderSteps:
 
     def logits(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """The logits of the next token, float32 (rows, vocab_size)."""
-        logits = self.output_projection(hidden_states)
+        scaled = hidden_states if self.model.output_scale == 1.0 else hidden_states * self.model.output_scale
+        logits = self.output_projection(scaled)
         copy_head = self.model.copy_head
         if copy_head is not None:
             source_weights = self.layers[-1].source.weights

@@ -114,10 +114,14 @@ def _embeddings(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
         weights["model.shared.weight"] = encoder
     else:
         weights.pop("model.shared.weight", None)
-    return {
+    fields = {
+        "vocab_size": len(encoder),
         "tie_word_embeddings": head is None or _are_one(head, decoder),
         "share_encoder_decoder_embeddings": shares,
     }
+    if shares:
+        fields["decoder_vocab_size"] = None
+    return fields
 
 
 def _are_one(first: torch.Tensor, second: torch.Tensor) -> bool:

@@ -125,6 +125,7 @@ def _bart_names(model: str = "model") -> dict[str, str]:
         f"{model}.shared.weight": "model.shared.weight",
         "lm_head.weight": "lm_head.weight",
         "final_logits_bias": "lm_head.bias",
+        "qa_outputs.{kind}": "qa_outputs.{kind}",
         f"{stack}.embed_tokens.weight": f"{_STACK}.embed_tokens.weight",
         f"{stack}.embed_positions.weight": f"{_STACK}.positions.embedding.weight",
         f"{layer}.self_attn.{{projection}}.{{kind}}": f"{_LAYER}.mixer.{{projection}}.{{kind}}",

@@ -16,6 +16,7 @@ from typing import Any
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME
 
@@ -101,7 +102,7 @@ def _from_transformers(folder: Path) -> Imported:
         config = AutoConfig.from_pretrained(folder)
         family_of(config)
         model = load_complete(_model_class(config), str(folder), dtype="auto", attn_implementation="eager").eval()
-    except (OSError, KeyError, RuntimeError, TypeError, UnpicklingError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, UnpicklingError, SafetensorError) as error:
         raise ValueError(f"`SOURCE` {str(folder)!r} cannot be loaded: {error}") from error
     target = convert(model)
     return Imported(target, _tokenizer(folder), prove(model, target))

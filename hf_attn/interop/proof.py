@@ -80,7 +80,9 @@ def _inputs(source: PreTrainedModel, target: Any, length: int | None) -> Any:
         plain = torch.tensor([token for token in range(vocab_size) if token not in _special(config)])
         return plain[torch.randint(len(plain), (_ROWS, size), generator=generator)]
 
-    for side in (None, "right", "left"):
+    writes = head_of(target) is WRITING_HEAD
+    # A reader of BART has its decoder attend to padding on the left, which none here does.
+    for side in (None, "right", "left") if writes else (None, "right"):
         input_ids = tokens(longest, config.vocab_size)
         attention_mask = torch.ones_like(input_ids)
         if side is not None:
@@ -88,7 +90,7 @@ def _inputs(source: PreTrainedModel, target: Any, length: int | None) -> Any:
                 padding = slice(real, None) if side == "right" else slice(None, longest - real)
                 attention_mask[row, padding], input_ids[row, padding] = 0, config.pad_token_id
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if head_of(target) is WRITING_HEAD:
+        if writes:
             decoder_input_ids = tokens(longest_target, config.target_vocab_size)
             decoder_input_ids[:, 0] = config.decoder_start_token_id
             batch |= {

@@ -27,6 +27,10 @@ from .conversion import convert, family_of
 from .proof import Proof, prove
 
 
+ADAPTER_FOLDER = "adapter"
+"""Where an adapter is written inside the directory of its base."""
+
+
 @dataclass(frozen=True)
 class Imported:
     """
@@ -36,14 +40,16 @@ class Imported:
         model: In evaluation mode, in the dtype of the source.
         tokenizer: `None` where the source has none.
         proof: How well it agreed with the source; `None` where the source's own engine is not at hand.
+        adapter_proof: As `proof`, with the adapter on both.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None
     proof: Proof | None
+    adapter_proof: Proof | None = None
 
 
-def import_checkpoint(source: str | Path, out: str | Path) -> Imported:
+def import_checkpoint(source: str | Path, out: str | Path, adapter: str | Path | None = None) -> Imported:
     """
     Imports a checkpoint of transformers, or a folder of Marian or Firefox Translations, into a directory.
 
@@ -53,31 +59,35 @@ def import_checkpoint(source: str | Path, out: str | Path) -> Imported:
     Args:
         source: A directory, or the name of a checkpoint on the Hub.
         out: A directory that is not there, or empty.
+        adapter: The directory of a LoRA that PEFT trained on `source`; goes to `adapter` inside `out`.
 
     Returns:
-        What was written.
+        What was written; with `adapter` the model has it on.
 
     Raises:
         ValueError: `source` is of no family that can be held, or its files disagree, or the result does not compute
             what it does; or `out` holds something. Nothing is written then.
     """
     with new_directory(out) as directory:
-        imported = load(source)
-        imported.model.save_pretrained(directory)
-        if imported.tokenizer is not None:
-            imported.tokenizer.save_pretrained(directory)
-    return imported
+        folder = _folder(str(source))
+        if is_adapter(str(folder)):
+            raise ValueError(
+                f"`SOURCE` {str(source)!r} holds an adapter. Import its base, and the adapter beside it: "
+                "`hf-attn import BASE OUT --adapter SOURCE`."
+            )
+        model = _load(folder)
+        target = convert(model)
+        tokenizer, proof = _tokenizer(folder), prove(model, target)
+        target.save_pretrained(directory)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(directory)
+        if adapter is None:
+            return Imported(target, tokenizer, proof)
+        # PEFT takes as long to import as all else.
+        from .adapters import import_adapter
 
-
-def load(source: str | Path) -> Imported:
-    """As `import_checkpoint`, but nothing is written."""
-    folder = _folder(str(source))
-    if is_adapter(str(folder)):
-        raise ValueError(
-            f"`SOURCE` {str(source)!r} holds an adapter. Import its base, then the adapter beside it: "
-            "`hf-attn import BASE OUT --adapter SOURCE`."
-        )
-    return _from_transformers(folder)
+        adapter_proof = import_adapter(adapter, model, target, directory / ADAPTER_FOLDER, base_name=str(out))
+        return Imported(target, tokenizer, proof, adapter_proof)
 
 
 def _folder(source: str) -> Path:
@@ -96,16 +106,15 @@ def _folder(source: str) -> Path:
     return folder
 
 
-def _from_transformers(folder: Path) -> Imported:
+def _load(folder: Path) -> PreTrainedModel:
+    """The model of a checkpoint of transformers, in evaluation mode."""
     read_json_object(folder / CONFIG_NAME, "`SOURCE`:")
     try:
         config = AutoConfig.from_pretrained(folder)
         family_of(config)
-        model = load_complete(_model_class(config), str(folder), dtype="auto", attn_implementation="eager").eval()
+        return load_complete(_model_class(config), str(folder), dtype="auto", attn_implementation="eager").eval()
     except (OSError, KeyError, RuntimeError, TypeError, UnpicklingError, SafetensorError) as error:
         raise ValueError(f"`SOURCE` {str(folder)!r} cannot be loaded: {error}") from error
-    target = convert(model)
-    return Imported(target, _tokenizer(folder), prove(model, target))
 
 
 def _model_class(config: Any) -> Any:

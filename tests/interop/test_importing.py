@@ -14,7 +14,7 @@ from hf_attn import HfAttnForConditionalGeneration
 from hf_attn.cli import main
 from hf_attn.interop.conversion import convert
 from hf_attn.interop.families import FAMILIES, REFUSED
-from hf_attn.interop.importing import import_checkpoint, load
+from hf_attn.interop.importing import import_checkpoint
 from hf_attn.interop.proof import prove
 from tests.interop.families import SHAPES, build, randomize
 
@@ -178,7 +178,7 @@ def test_a_pickle_of_tensors_is_read_and_written_as_safetensors(tmp_path):
 def test_shards_are_read(tmp_path):
     build("marian").save_pretrained(tmp_path / "source", max_shard_size="20KB")
     assert len(list((tmp_path / "source").glob("*.safetensors"))) > 2
-    assert load(tmp_path / "source").proof.generated == (1, 4)
+    assert import_checkpoint(tmp_path / "source", tmp_path / "out").proof.generated == (1, 4)
 
 
 def test_a_fine_tuned_reader_comes_along(tmp_path):

@@ -11,6 +11,7 @@ from importlib import import_module
 
 COMMANDS = {
     "attention": "hf_attn.cli.attention:main",
+    "export": "hf_attn.cli.export_checkpoint:main",
     "generate": "hf_attn.cli.generate:main",
     "import": "hf_attn.cli.import_checkpoint:main",
     "tokenizer": "hf_attn.cli.tokenizer:main",

@@ -57,7 +57,7 @@ def import_adapter(
     if f"{_PREFIX}lm_head.weight" in weights and target.config.logits_bias:
         # There it is a buffer of the model, here part of the module that the adapter brings whole.
         weights[f"{_PREFIX}lm_head.bias"] = ours.get_base_model().lm_head.original_module.bias
-    loaded = set_peft_model_state_dict(ours, weights)
+    loaded: Any = set_peft_model_state_dict(ours, weights)
     if loaded.unexpected_keys:
         raise ValueError(f"`--adapter` has weights that no module takes: {', '.join(loaded.unexpected_keys[:5])}.")
     adapted.eval()

@@ -1,6 +1,8 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Models of other classes become hf_attn's, with the same tensors: nothing is copied that has the same layout."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,21 +69,42 @@ def convert(source: PreTrainedModel) -> PreTrainedModel:
         # The heads here read the decoder's and the encoder's states beside each other.
         weight = weights["qa_outputs.weight"]
         weights["qa_outputs.weight"] = torch.cat([weight, torch.zeros_like(weight)], dim=1)
-    target, loading = target_class.from_pretrained(
-        None,
-        config=HfAttnConfig(**fields),
-        state_dict=weights,
-        dtype=source.dtype,
-        output_loading_info=True,
-    )
+    target = from_weights(target_class, HfAttnConfig(**fields), weights, source.dtype)
+    if source.can_generate():
+        target.generation_config = source.generation_config
+    return target
+
+
+@contextmanager
+def without_load_report() -> Iterator[None]:
+    """A context in which transformers does not list weights that it made itself; what is missing is raised here."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def from_weights(
+    model_class: Any, config: HfAttnConfig, weights: dict[str, torch.Tensor], dtype: torch.dtype
+) -> PreTrainedModel:
+    """
+    A model in evaluation mode that has these very tensors.
+
+    Raises:
+        ValueError: They are not all that the model has, or more.
+    """
+    with without_load_report():
+        model, loading = model_class.from_pretrained(
+            None, config=config, state_dict=weights, dtype=dtype, output_loading_info=True
+        )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if loading[kind]:
             raise ValueError(
                 f"The weights of `SOURCE` are not those of its config: {kind} are {sorted(loading[kind])}."
             )
-    if source.can_generate():
-        target.generation_config = source.generation_config
-    return target.eval()
+    return model.eval()
 
 
 def _token_ids(source: PreTrainedModel) -> dict[str, Any]:
@@ -114,7 +137,7 @@ def _embeddings(weights: dict[str, torch.Tensor]) -> dict[str, Any]:
         weights["model.shared.weight"] = encoder
     else:
         weights.pop("model.shared.weight", None)
-    fields = {
+    fields: dict[str, Any] = {
         "vocab_size": len(encoder),
         "tie_word_embeddings": head is None or _are_one(head, decoder),
         "share_encoder_decoder_embeddings": shares,

@@ -15,6 +15,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from ..configuration_hf_attn import HfAttnConfig
+
 
 FieldSource = str | Callable[[PreTrainedConfig], Any]
 """The family's field with the same meaning, or what is computed from its config."""
@@ -30,6 +32,7 @@ class Family:
         constants: Fields of `HfAttnConfig` that are the same for the whole family.
         names: A weight's name there -> its name here. `{stack}` stands for `encoder` or `decoder`, `{layer}` for a
             number, `{kind}` for `weight` or `bias`, and other braces for one word.
+        restores: Computes, for the way back, fields of the family that no single field here gives.
         position_rows: Rows of a position table before that of the first position.
         refuses: Says of a config why it cannot be held here; `None`: it can.
         ignored: Weights that have no effect, patterns as in `names`.
@@ -38,6 +41,7 @@ class Family:
     fields: Mapping[str, FieldSource]
     names: Mapping[str, str]
     constants: Mapping[str, Any] = field(default_factory=dict)
+    restores: Callable[[HfAttnConfig], dict[str, Any]] = lambda config: {}
     position_rows: int = 0
     refuses: Callable[[PreTrainedConfig], str | None] = lambda config: None
     ignored: tuple[str, ...] = ()
@@ -70,15 +74,19 @@ class Family:
         """
         if any(pattern.fullmatch(name) for pattern in self._ignored):
             return None
-        return _renamed(name, self._imports)
+        for pattern, template in self._imports:
+            match = pattern.fullmatch(name)
+            if match:
+                return template.format(**match.groupdict())
+        raise ValueError(f"`{name}` is no weight of this family that is known here.")
 
-    def name_there(self, name: str) -> str:
-        """The family's name of a weight of hf_attn.
-
-        Raises:
-            ValueError: The family has no such weight.
-        """
-        return _renamed(name, self._exports)
+    def names_there(self, name: str) -> list[str]:
+        """What the family may call a weight of hf_attn: which of them, depends on the config."""
+        return [
+            template.format(**match.groupdict())
+            for pattern, template in self._exports
+            if (match := pattern.fullmatch(name))
+        ]
 
 
 _GROUPS = {"stack": "encoder|decoder", "layer": r"\d+", "kind": "weight|bias"}
@@ -97,18 +105,6 @@ def _escaped(template: str) -> str:
 
 def _template(template: str) -> str:
     return re.sub(r"\{(\w+)(?::[^}]*)?\}", r"{\1}", template)
-
-
-def _renamed(name: str, rules: list[tuple[re.Pattern[str], str]]) -> str:
-    for pattern, template in rules:
-        match = pattern.fullmatch(name)
-        if match:
-            return template.format(**match.groupdict())
-    raise ValueError(f"`{name}` is no weight that is known here")
-
-
-def _same(*names: str) -> dict[str, str]:
-    return {name: name for name in names}
 
 
 # Names of weights.
@@ -239,6 +235,23 @@ def _scales_logits(config: PreTrainedConfig) -> bool:
     return bool(config.scale_decoder_outputs)
 
 
+def _t5_feed_forward(config: HfAttnConfig) -> dict[str, Any]:
+    activation = config.activation_function
+    if config.gated_ffn:
+        # What T5 calls so is another function outside it.
+        activation = "gated-" + {"gelu_new": "gelu"}.get(activation, activation)
+    return {
+        "feed_forward_proj": activation,
+        "dense_act_fn": config.activation_function,
+        "is_gated_act": config.gated_ffn,
+        "scale_decoder_outputs": config.scale_decoder_outputs,
+    }
+
+
+def _longt5_fields(config: HfAttnConfig) -> dict[str, Any]:
+    return {**_t5_feed_forward(config), "local_radius": config.window(0) // 2, "encoder_attention_type": "local"}
+
+
 def _not_local(config: PreTrainedConfig) -> str | None:
     if config.encoder_attention_type == "local":
         return None
@@ -323,16 +336,19 @@ FAMILIES: dict[str, Family] = {
     ),
     "t5": Family(
         fields={**_T5_FIELDS, "scale_decoder_outputs": _scales_logits},
+        restores=_t5_feed_forward,
         constants=_T5,
         names={**_t5_names(), _one_bias("SelfAttention"): f"{_STACK}.positions.embedding.weight"},
     ),
     "mt5": Family(
         fields=_T5_FIELDS,
+        restores=_t5_feed_forward,
         constants=_T5,
         names={**_t5_names(), _one_bias("SelfAttention"): f"{_STACK}.positions.embedding.weight"},
     ),
     "umt5": Family(
         fields=_T5_FIELDS,
+        restores=_t5_feed_forward,
         constants={**_T5, "position_embedding_type": "layer_relative_bias", "scale_decoder_outputs": True},
         names={
             **_t5_names(),
@@ -347,6 +363,7 @@ FAMILIES: dict[str, Family] = {
             "sliding_window": lambda config: 2 * config.local_radius,
             "scale_decoder_outputs": _scales_logits,
         },
+        restores=_longt5_fields,
         constants={**_T5, "encoder_layer_types": "sliding_attention"},
         names={
             **_t5_names("LocalSelfAttention"),
@@ -386,6 +403,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "bigbird_pegasus": Family(
         fields={**_BART_FIELDS, "attention_bias": "use_bias"},
+        restores=lambda config: {"attention_type": "original_full"},
         constants={**_BART, "norm_position": "pre", "normalize_embedding": False},
         names={
             **_encoder_attention(

@@ -13,20 +13,27 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
+import torch
 import transformers
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME
 
+from ..configuration_hf_attn import HfAttnConfig
 from ..loading.checkpoint_files import is_adapter, load_complete
 from ..loading.json_files import read_json_object
+from ..modeling_hf_attn import HfAttnForConditionalGeneration
 from ..text.tokenizer_files import TOKENIZER_FILES
-from .conversion import convert, family_of
+from .conversion import convert, family_of, from_weights
+from .marian import read_folder
 from .proof import Proof, prove
 
 
+ORIGIN_FOLDER = "transformers"
+"""Where the config that a checkpoint came with is kept, for the way back."""
 ADAPTER_FOLDER = "adapter"
 """Where an adapter is written inside the directory of its base."""
 
@@ -69,6 +76,10 @@ def import_checkpoint(source: str | Path, out: str | Path, adapter: str | Path |
             what it does; or `out` holds something. Nothing is written then.
     """
     with new_directory(out) as directory:
+        if _is_marian(Path(source)):
+            if adapter is not None:
+                raise ValueError("`--adapter` is for checkpoints of transformers; Marian has none.")
+            return _import_marian(Path(source), directory)
         folder = _folder(str(source))
         if is_adapter(str(folder)):
             raise ValueError(
@@ -79,6 +90,7 @@ def import_checkpoint(source: str | Path, out: str | Path, adapter: str | Path |
         target = convert(model)
         tokenizer, proof = _tokenizer(folder), prove(model, target)
         target.save_pretrained(directory)
+        model.config.save_pretrained(directory / ORIGIN_FOLDER)
         if tokenizer is not None:
             tokenizer.save_pretrained(directory)
         if adapter is None:
@@ -90,10 +102,35 @@ def import_checkpoint(source: str | Path, out: str | Path, adapter: str | Path |
         return Imported(target, tokenizer, proof, adapter_proof)
 
 
+def _is_marian(source: Path) -> bool:
+    """Whether this is a model file of Marian, or a directory with one and without a config of transformers."""
+    if source.is_dir():
+        names = [path.name.removesuffix(".gz") for path in source.iterdir()]
+        return CONFIG_NAME not in names and any(name.endswith((".npz", ".bin")) for name in names)
+    return source.is_file()
+
+
+def _import_marian(source: Path, directory: Path) -> Imported:
+    read = read_folder(source)
+    weights = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in read.weights()}
+    model = from_weights(HfAttnForConditionalGeneration, HfAttnConfig(**read.config), weights, torch.float32)
+    model.generation_config = GenerationConfig(**read.generation)
+    model.save_pretrained(directory)
+    read.tokenizer.save_pretrained(directory)
+    read.origin.save(directory)
+    return Imported(model, read.tokenizer, None)
+
+
 def _folder(source: str) -> Path:
     """The directory of a checkpoint, which is downloaded if it is the name of one on the Hub."""
     if os.path.isdir(source):
-        return Path(source)
+        folder = Path(source)
+        if not (folder / CONFIG_NAME).is_file() and not is_adapter(source):
+            raise ValueError(
+                f"`SOURCE` must hold the config.json of transformers, or a model file of Marian (`.npz`, `.bin`), got "
+                f"{source!r}, with {', '.join(sorted(path.name for path in folder.iterdir())[:8]) or 'nothing in it'}."
+            )
+        return folder
     kinds = ["*.json", "*.txt", "*.model", "*.spm", "*.codes", "*.safetensors"]
     try:
         folder = Path(snapshot_download(source, allow_patterns=kinds))

@@ -1,7 +1,8 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Attention encoder-decoders, of attentions and recurrences in any mix, for the Hugging Face ecosystem."""
 
-from .configuration_hf_attn import PRESETS, HfAttnConfig, register_cross_attention, register_layer_type
+from .configuration_hf_attn import PRESETS, HfAttnConfig
+from .configuration_mechanisms import register_cross_attention, register_layer_type
 from .modeling_hf_attn import (
     HfAttnForConditionalGeneration,
     HfAttnForQuestionAnswering,

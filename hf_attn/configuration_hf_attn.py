@@ -4,16 +4,15 @@
 # law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
 # permissions and limitations under the License.
-"""Configuration of the hf_attn family: fields, derived values, presets and validation. No torch."""
+"""Configuration of the hf_attn family: fields, derived values and validation. No torch."""
 
 import copy
-import difflib
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache, wraps
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 # First of all: it refuses versions of transformers that lack what follows.
 from .modeling_versions import CACHE_NAME  # isort: split
@@ -25,90 +24,22 @@ from transformers import GenerationConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
 
+from .configuration_mechanisms import (
+    CROSS_ATTENTION_TYPES,
+    LAYER_TYPES,
+    NORM_TYPES,
+    POSITION_EMBEDDING_TYPES,
+    CrossAttentionType,
+    PositionEmbeddingType,
+    check_choice,
+    nearest,
+)
+from .configuration_presets import PRESETS
+
 
 logger = logging.get_logger(__name__)
 
 
-class LayerType(NamedTuple):
-    """
-    A registry line: the class of a mixer, as `module.Class` of this package or as the class itself.
-
-    Attributes:
-        carries_state: Its cache keeps a state of fixed size in place of keys and values; it has no scores.
-        has_window: It sees `sliding_window` keys, and `global_attention_tokens`.
-    """
-
-    path: str | type
-    carries_state: bool = False
-    has_window: bool = False
-
-
-class CrossAttentionType(NamedTuple):
-    """
-    A registry line: the class of an attention over the source, as in `LayerType`.
-
-    Attributes:
-        projects_queries, projects_keys: Its queries and keys are projections, so that heads may have any width, and
-            heads may share keys.
-        has_weights: It weights source positions; what copies reads these.
-        splits_heads: Heads do not meet before the output projection: tensor parallelism may part them.
-    """
-
-    path: str | type
-    projects_queries: bool = True
-    projects_keys: bool = True
-    has_weights: bool = True
-    splits_heads: bool = False
-
-
-class PositionEmbeddingType(NamedTuple):
-    """
-    A registry line: the class of a position scheme, as in `LayerType`.
-
-    Attributes:
-        in_scores: It acts on attention scores, so that it needs layers that have some.
-        biases_scores: It does so by a bias of all heads.
-        even_heads: It takes numbers of a head in pairs.
-        has_offset: It can take the first position for another number.
-    """
-
-    path: str | type
-    in_scores: bool = False
-    biases_scores: bool = False
-    even_heads: bool = False
-    has_offset: bool = False
-
-
-# The registries: a mechanism is one class and one line here; everything else looks it up.
-LAYER_TYPES = {
-    "full_attention": LayerType("modeling_attention.Attention"),
-    "sliding_attention": LayerType("modeling_attention.SlidingAttention", has_window=True),
-    "linear_attention": LayerType("modeling_attention.LinearAttention", carries_state=True),
-    "lstm": LayerType("modeling_recurrent.LSTMMixer", carries_state=True),
-    "gru": LayerType("modeling_recurrent.GRUMixer", carries_state=True),
-    "rnn": LayerType("modeling_recurrent.RNNMixer", carries_state=True),
-    "ssru": LayerType("modeling_recurrent.SSRUMixer", carries_state=True),
-}
-CROSS_ATTENTION_TYPES = {
-    "scaled_dot_product": CrossAttentionType("modeling_attention.Attention", splits_heads=True),
-    "additive": CrossAttentionType("modeling_attention.AdditiveAttention"),
-    "dot": CrossAttentionType("modeling_attention.DotAttention", projects_queries=False, projects_keys=False),
-    "general": CrossAttentionType("modeling_attention.GeneralAttention", projects_queries=False),
-    "none": CrossAttentionType("modeling_attention.FixedContext", has_weights=False),
-}
-POSITION_EMBEDDING_TYPES = {
-    "sinusoidal": PositionEmbeddingType("modeling_positions.SinusoidalPositions", has_offset=True),
-    "sinusoidal_tensor2tensor": PositionEmbeddingType("modeling_positions.Tensor2TensorPositions", has_offset=True),
-    "learned": PositionEmbeddingType("modeling_positions.LearnedPositions"),
-    "rope": PositionEmbeddingType("modeling_positions.RotaryPositions", in_scores=True, even_heads=True),
-    "relative_bias": PositionEmbeddingType("modeling_positions.RelativeBias", in_scores=True, biases_scores=True),
-    "layer_relative_bias": PositionEmbeddingType(
-        "modeling_positions.LayerRelativeBias", in_scores=True, biases_scores=True
-    ),
-    "alibi": PositionEmbeddingType("modeling_positions.AlibiPositions", in_scores=True, biases_scores=True),
-    "none": PositionEmbeddingType("modeling_positions.NoPositions"),
-}
-NORM_TYPES = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}  # of torch.nn
 # What transformers' caches call a layer that keeps a state of fixed size.
 STATE_CACHE = "hf_attn_state"
 NORM_POSITIONS = ("pre", "post", "none")
@@ -144,71 +75,6 @@ INHERITED_KEYWORDS = frozenset(
 
 # Last parts of the names of modules that an adapter wraps by default; those that a model lacks are passed over.
 LORA_TARGETS = ("q_proj", "v_proj", "ih_proj", "hh_proj", "ih_proj_reverse", "hh_proj_reverse", "in_proj")
-
-_TINY = {
-    "d_model": 128,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 256,
-    "decoder_ffn_dim": 256,
-}
-_RECURRENT = {
-    "d_model": 256,
-    "encoder_attention_heads": 1,
-    "decoder_attention_heads": 1,
-    "encoder_ffn_dim": 0,
-    "decoder_ffn_dim": 0,
-    "position_embedding_type": "none",
-}
-_HYBRID = {
-    "d_model": 256,
-    "encoder_layers": 6,
-    "decoder_layers": 2,
-    "encoder_ffn_dim": 1536,
-    "decoder_ffn_dim": 1536,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    # Bahdanau et al. 2015: a bidirectional GRU encoder, a GRU decoder, additive attention. Their decoder's state takes
-    # in what was attended to; here a second GRU does, as in the conditional GRU of Sennrich et al. 2017 (Nematus).
-    "bahdanau2015": {
-        **_RECURRENT,
-        "encoder_layers": 1,
-        "decoder_layers": 2,
-        "encoder_layer_types": "gru",
-        "decoder_layer_types": "gru",
-        "cross_attention_type": "additive",
-    },
-    # Luong et al. 2015: stacked unidirectional LSTMs, global attention with the "general" score.
-    "luong2015": {
-        **_RECURRENT,
-        "encoder_layers": 2,
-        "decoder_layers": 2,
-        "encoder_layer_types": "lstm",
-        "decoder_layer_types": "lstm",
-        "bidirectional_encoder": False,
-        "cross_attention_type": "general",
-    },
-    # The small Transformer of Wu et al. 2021, "Good for Misconceived Reasons".
-    "transformer_tiny": {**_TINY, "encoder_layers": 4, "decoder_layers": 4},
-    # Vaswani et al. 2017, table 3, "base".
-    "transformer_base": {"d_model": 512, "encoder_layers": 6, "decoder_layers": 6},
-    # A deep attention encoder under a light recurrent decoder (Kim et al. 2019).
-    "hybrid_tiny": {**_TINY, "encoder_layers": 6, "decoder_layers": 2, "decoder_layer_types": "ssru"},
-    "hybrid_ssru": {**_HYBRID, "decoder_layer_types": "ssru"},
-    "hybrid_lstm": {**_HYBRID, "decoder_layer_types": "lstm"},
-    # Linear cost in the source length: windows in the encoder, cross-attention over the whole memory.
-    "long_encoder": {
-        "d_model": 512,
-        "encoder_layers": 6,
-        "decoder_layers": 6,
-        "encoder_layer_types": "sliding_attention",
-        "sliding_window": 256,
-        "global_attention_tokens": 1,
-        "position_embedding_type": "rope",
-        "max_position_embeddings": 32768,
-    },
-}
 
 
 def with_plain_errors(config_class: ConfigClass) -> ConfigClass:
@@ -524,7 +390,7 @@ class HfAttnConfig(PreTrainedConfig):
         return POSITION_EMBEDDING_TYPES[self.position_embedding_type]
 
     @property
-    def reads_source_weights(self) -> bool:
+    def reads_cross_attention_weights(self) -> bool:
         """Whether the language modeling head reads the cross-attention weights of the last decoder layer."""
         return self.copy_attention or self.coverage_loss_weight > 0
 
@@ -564,8 +430,8 @@ class HfAttnConfig(PreTrainedConfig):
             attentions = []
             if self.has_scores(stack) and not self.positions.biases_scores:
                 attentions.append("mixer")
-            splits_source_heads = self.cross_attention.splits_heads and not self.reads_source_weights
-            if stack == "decoder" and splits_source_heads:
+            splits_cross_attention_heads = self.cross_attention.splits_heads and not self.reads_cross_attention_weights
+            if stack == "decoder" and splits_cross_attention_heads:
                 attentions.append("encoder_attn")
             for attention in attentions:
                 for projection in ("q_proj", "k_proj", "v_proj"):
@@ -750,7 +616,7 @@ class HfAttnConfig(PreTrainedConfig):
                 f"`global_attention_tokens` = {self.global_attention_tokens} acts in `sliding_attention` layers, and "
                 "there is none. Set it to 0, or use `sliding_attention` in a stack."
             )
-        if self.reads_source_weights and not self.cross_attention.has_weights:
+        if self.reads_cross_attention_weights and not self.cross_attention.has_weights:
             raise ValueError(
                 "`copy_attention` and `coverage_loss_weight` read the weights of the cross-attention, and "
                 f"`cross_attention_type` = {self.cross_attention_type!r} has none, got {self.copy_attention} and "
@@ -823,74 +689,6 @@ def _type_names(types: type | tuple[type, ...]) -> str:
     return " or ".join(one.__name__ for one in (types if isinstance(types, tuple) else (types,)))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    match = difflib.get_close_matches(name, sorted(known), n=1)
-    return f" (did you mean `{match[0]}`?)" if match else ""
-
-
-def check_choice(name: str, value: str, allowed: Iterable[str]) -> None:
-    """
-    Refuses a name that is not among those allowed.
-
-    Raises:
-        ValueError: With those that are, and the nearest of them.
-    """
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}{nearest(str(value), allowed)}.")
-
-
-def register_layer_type(
-    name: str, mixer_class: type, *, carries_state: bool = False, has_window: bool = False
-) -> None:
-    """
-    Adds a layer type of a package of your own: `encoder_layer_types` and `decoder_layer_types` take its name.
-
-    A checkpoint names it, and can be loaded where it is registered.
-
-    Args:
-        name (`str`): What configs call it.
-        mixer_class (`type`): With the contract of `modeling_attention.Attention` or of
-            `modeling_recurrent.RecurrentMixer`.
-        carries_state, has_window (`bool`): As in `LayerType`.
-
-    Raises:
-        ValueError: There is such a layer type, of another class.
-    """
-    _register("register_layer_type", LAYER_TYPES, name, LayerType(mixer_class, carries_state, has_window))
-
-
-def register_cross_attention(
-    name: str,
-    attention_class: type,
-    *,
-    projects_queries: bool = True,
-    projects_keys: bool = True,
-    has_weights: bool = True,
-    splits_heads: bool = False,
-) -> None:
-    """
-    Adds an attention over the source of a package of your own: `cross_attention_type` takes its name.
-
-    Args:
-        name (`str`): What configs call it.
-        attention_class (`type`): With the contract of `modeling_attention.Attention`.
-        projects_queries, projects_keys, has_weights, splits_heads (`bool`): As in `CrossAttentionType`.
-
-    Raises:
-        ValueError: There is such a cross-attention, of another class.
-    """
-    line = CrossAttentionType(attention_class, projects_queries, projects_keys, has_weights, splits_heads)
-    _register("register_cross_attention", CROSS_ATTENTION_TYPES, name, line)
-
-
-def _register(function: str, registry: dict[str, Any], name: str, line: Any) -> None:
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"`name` of `{function}` must be a word, such as `minimal_gru`, got {name!r}.")
-    if registry.get(name, line) != line:
-        raise ValueError(f"`name` of `{function}` must not be taken by another class, got {name!r}.")
-    registry[name] = line
-
-
 def _one_a_layer(stack: str, layer_types: str | list[str], num_layers: int) -> list[str]:
     name = f"{stack}_layer_types"
     listed = [layer_types] * num_layers if isinstance(layer_types, str) else list(layer_types)
@@ -904,4 +702,4 @@ def _one_a_layer(stack: str, layer_types: str | list[str], num_layers: int) -> l
     return listed
 
 
-__all__ = ["PRESETS", "HfAttnConfig", "register_cross_attention", "register_layer_type"]
+__all__ = ["PRESETS", "HfAttnConfig"]

@@ -29,7 +29,8 @@ from transformers.utils import (
     is_torchdynamo_compiling,
 )
 
-from .configuration_hf_attn import LAYER_TYPES, HfAttnConfig
+from .configuration_hf_attn import HfAttnConfig
+from .configuration_mechanisms import LAYER_TYPES
 from .modeling_cache import adapt_cache
 from .modeling_copy import CopiedTokens, CopyHead, chunked_mixture_loss, coverage_loss, mixture_log_probabilities
 from .modeling_keywords import declares_keywords
@@ -50,13 +51,13 @@ from .modeling_versions import CACHE_NAME, take_either_name
 @dataclass
 class HfAttnModelOutput(Seq2SeqModelOutput):
     r"""
-    source_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
+    cross_attention_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
         As in [`HfAttnDecoderOutput`].
     decoder_inputs_embeds (`torch.FloatTensor` of shape `(batch_size, target_length, d_model)`, *optional*):
         What the decoder read, scaled, without positions.
     """
 
-    source_weights: torch.Tensor | None = None
+    cross_attention_weights: torch.Tensor | None = None
     decoder_inputs_embeds: torch.Tensor | None = None
 
 
@@ -210,15 +211,15 @@ class HfAttnModel(HfAttnPreTrainedModel):
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs)  # type: ignore[arg-type]
 
-        initial_context = None
-        if self.decoder.needs_summary:
-            initial_context = self.encoder.summarize(encoder_outputs[0], attention_mask)
+        pooled_context = None
+        if self.decoder.needs_pooling:
+            pooled_context = self.encoder.pool(encoder_outputs[0], attention_mask)
         decoder_outputs = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=attention_mask,
-            initial_context=initial_context,
+            pooled_context=pooled_context,
             cache=cache,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
@@ -234,12 +235,12 @@ class HfAttnModel(HfAttnPreTrainedModel):
             encoder_last_hidden_state=encoder_outputs.last_hidden_state,
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
-            source_weights=decoder_outputs.source_weights,
+            cross_attention_weights=decoder_outputs.cross_attention_weights,
             decoder_inputs_embeds=decoder_outputs.inputs_embeds,
         )
 
 
-def source_outputs(outputs: HfAttnModelOutput) -> dict:
+def model_outputs(outputs: HfAttnModelOutput) -> dict:
     """What every head hands on from the model below it."""
     names = (
         f"{CACHE_NAME} decoder_hidden_states decoder_attentions cross_attentions encoder_last_hidden_state "
@@ -394,8 +395,8 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             outputs.last_hidden_state,
             outputs.decoder_inputs_embeds,
             outputs.encoder_last_hidden_state,
-            outputs.source_weights,
-            source_ids.to(outputs.source_weights.device),
+            outputs.cross_attention_weights,
+            source_ids.to(outputs.cross_attention_weights.device),
         )
 
     @can_return_tuple
@@ -486,9 +487,9 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
                 loss = sequence_loss(logits, labels, num_items_in_batch, self.config.label_smoothing)
         # CODEPATH: pointer-generators with coverage (See et al. 2017).
         if labels is not None and loss is not None and self.config.coverage_loss_weight:
-            coverage = coverage_loss(outputs.source_weights, labels, num_items_in_batch)
+            coverage = coverage_loss(outputs.cross_attention_weights, labels, num_items_in_batch)
             loss = loss + self.config.coverage_loss_weight * coverage
-        return Seq2SeqLMOutput(loss=loss, logits=logits, **source_outputs(outputs))
+        return Seq2SeqLMOutput(loss=loss, logits=logits, **model_outputs(outputs))
 
 
 def left_padding_mask(
@@ -593,7 +594,7 @@ class HfAttnForQuestionAnswering(HfAttnPreTrainedModel):
         if start_positions is not None and end_positions is not None:
             loss = span_loss(start_logits, end_logits, start_positions, end_positions, num_items_in_batch)
         return Seq2SeqQuestionAnsweringModelOutput(
-            loss=loss, start_logits=start_logits, end_logits=end_logits, **source_outputs(outputs)
+            loss=loss, start_logits=start_logits, end_logits=end_logits, **model_outputs(outputs)
         )
 
 
@@ -666,7 +667,7 @@ class HfAttnForSequenceClassification(HfAttnPreTrainedModel):
         loss = None
         if labels is not None:
             loss = classification_loss(logits, labels, self.config, num_items_in_batch)
-        return Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **source_outputs(outputs))
+        return Seq2SeqSequenceClassifierOutput(loss=loss, logits=logits, **model_outputs(outputs))
 
 
 def last_real_position(hidden_states: torch.Tensor, padding_mask: torch.Tensor | None) -> torch.Tensor:

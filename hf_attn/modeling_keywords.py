@@ -16,7 +16,7 @@ from typing import Any
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import TransformersKwargs
 
-from .configuration_hf_attn import nearest
+from .configuration_mechanisms import nearest
 from .modeling_versions import take_either_name, with_installed_name
 
 
@@ -31,7 +31,7 @@ TRANSFORMERS_KEYWORDS = frozenset(
 )
 # What a layer hands to its mixer and its cross-attention, each of which declares those that it uses.
 LAYER_KEYWORDS = frozenset(
-    {"attention_mask", "key_value_states", "cache", "positions", "rotations", "initial_context"}
+    {"attention_mask", "key_value_states", "cache", "positions", "rotations", "pooled_context"}
 )
 # What an attention gives to a backend itself.
 _GIVEN_TO_BACKENDS = frozenset(

@@ -18,7 +18,8 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .configuration_hf_attn import LAYER_TYPES, NORM_TYPES, HfAttnConfig, check_choice
+from .configuration_hf_attn import HfAttnConfig
+from .configuration_mechanisms import LAYER_TYPES, NORM_TYPES, check_choice
 from .modeling_keywords import LAYER_KEYWORDS, declares_keywords
 from .modeling_positions import NoPositions
 
@@ -26,7 +27,7 @@ from .modeling_positions import NoPositions
 TensorFunction = Callable[[torch.Tensor], torch.Tensor]
 
 
-def mechanism(path: str | type) -> Any:
+def resolve_class(path: str | type) -> Any:
     """The class that a registry line of the configuration names, as `module.Class`, or is."""
     if isinstance(path, type):
         return path
@@ -123,16 +124,16 @@ class HfAttnLayer(GradientCheckpointingLayer):
         self.norm_first = config.norm_position == "pre"
         self.dropout = config.dropout
         has_norms = config.norm_position != "none"
-        self.mixer = mechanism(LAYER_TYPES[layer_type].path).from_config(
+        self.mixer = resolve_class(LAYER_TYPES[layer_type].path).from_config(
             config, stack=stack, layer_idx=layer_idx, is_causal=is_decoder
         )
         self.mixer_layer_norm = build_norm(config) if has_norms else None
         # CODEPATH: pointer-generators, and losses that penalise attending twice, read the last layer's weights.
-        self.returns_source_weights = (
-            is_decoder and config.reads_source_weights and layer_idx == config.decoder_layers - 1
+        self.returns_cross_attention_weights = (
+            is_decoder and config.reads_cross_attention_weights and layer_idx == config.decoder_layers - 1
         )
         if is_decoder:
-            self.encoder_attn = mechanism(config.cross_attention.path).from_config(
+            self.encoder_attn = resolve_class(config.cross_attention.path).from_config(
                 config, stack=stack, layer_idx=layer_idx, is_causal=False
             )
             normalizes = has_norms and (self.encoder_attn.reads_hidden_states or not self.norm_first)
@@ -156,7 +157,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
-        initial_context: torch.Tensor | None = None,
+        pooled_context: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         cache: EncoderDecoderCache | None = None,
         positions: NoPositions | None = None,
@@ -167,48 +168,48 @@ class HfAttnLayer(GradientCheckpointingLayer):
         Args:
             hidden_states (`torch.Tensor`): (batch, length, d_model).
             attention_mask, encoder_attention_mask (`torch.Tensor`, *optional*): As the mixer's `build_mask` and the
-                cross-attention's `build_cross_mask` made them; the latter for eager attention in a layer that
-                `returns_source_weights`.
+                cross-attention's `build_cross_attention_mask` made them; the latter for eager attention in a layer that
+                `returns_cross_attention_weights`.
             encoder_hidden_states (`torch.Tensor`, *optional*): The source, (batch, source_length, d_model); without
                 it a decoder layer does not attend to a source.
-            initial_context (`torch.Tensor`, *optional*): A summary of the source, (batch, d_model).
+            pooled_context (`torch.Tensor`, *optional*): A summary of the source, (batch, d_model).
             cache (`EncoderDecoderCache`, *optional*): Read and extended.
             positions, rotations: The stack's position scheme, and what it says of these positions.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor | None]`: Hidden states, (batch, length, d_model); and where the layer
-            `returns_source_weights`, the weights over the source averaged over heads, float32 (batch, length,
+            `returns_cross_attention_weights`, the weights over the source averaged over heads, float32 (batch, length,
             source_length).
         """
-        own_cache = None if cache is None else cache.self_attention_cache
-        source_cache = None if cache is None else cache.cross_attention_cache
+        self_attention_cache = None if cache is None else cache.self_attention_cache
+        cross_attention_cache = None if cache is None else cache.cross_attention_cache
 
         def mix(states: torch.Tensor) -> torch.Tensor:
             return self.mixer(
                 states,
                 attention_mask,
-                cache=own_cache,
-                initial_context=initial_context,
+                cache=self_attention_cache,
+                pooled_context=pooled_context,
                 positions=positions,
                 rotations=rotations,
                 **kwargs,
             )[0]
 
-        source_weights = None
+        cross_attention_weights = None
 
         def attend_to_source(states: torch.Tensor) -> torch.Tensor:
-            nonlocal source_weights
+            nonlocal cross_attention_weights
             outputs, weights = self.encoder_attn(
                 states,
                 attention_mask=encoder_attention_mask,
                 key_value_states=encoder_hidden_states,
-                cache=source_cache,
-                initial_context=initial_context,
-                **(kwargs | {"output_attentions": True} if self.returns_source_weights else kwargs),
+                cache=cross_attention_cache,
+                pooled_context=pooled_context,
+                **(kwargs | {"output_attentions": True} if self.returns_cross_attention_weights else kwargs),
             )
-            if self.returns_source_weights:
+            if self.returns_cross_attention_weights:
                 precise = torch.promote_types(weights.dtype, torch.float32)
-                source_weights = weights.mean(dim=1, dtype=precise)
+                cross_attention_weights = weights.mean(dim=1, dtype=precise)
             return outputs
 
         hidden_states = self.residual(hidden_states, mix, self.mixer_layer_norm)
@@ -216,7 +217,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
             hidden_states = self.residual(hidden_states, attend_to_source, self.encoder_attn_layer_norm)
         if self.feed_forward is not None:
             hidden_states = self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
-        return hidden_states, source_weights
+        return hidden_states, cross_attention_weights
 
     def residual(
         self, hidden_states: torch.Tensor, branch: TensorFunction, norm: TensorFunction | None

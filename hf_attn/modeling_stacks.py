@@ -31,11 +31,12 @@ from transformers.utils import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration_hf_attn import POSITION_EMBEDDING_TYPES, HfAttnConfig
+from .configuration_hf_attn import HfAttnConfig
+from .configuration_mechanisms import POSITION_EMBEDDING_TYPES
 from .modeling_attention import AdditiveAttention, Attention, eager_config
 from .modeling_cache import adapt_cache, build_cache
 from .modeling_keywords import declares_keywords
-from .modeling_layers import HfAttnLayer, build_norm, dropout, mechanism
+from .modeling_layers import HfAttnLayer, build_norm, dropout, resolve_class
 from .modeling_matching import MatchEmbedding
 from .modeling_positions import SinusoidalPositions
 from .modeling_recurrent import RecurrentMixer
@@ -68,13 +69,13 @@ class HfAttnEncoderOutput(BaseModelOutput):
 @dataclass
 class HfAttnDecoderOutput(BaseModelOutputWithPastAndCrossAttentions):
     r"""
-    source_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
+    cross_attention_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
         Cross-attention of the last layer, averaged over its heads; rows sum to 1.
     inputs_embeds (`torch.FloatTensor` of shape `(batch_size, target_length, d_model)`, *optional*):
         What the decoder read, scaled, without positions.
     """
 
-    source_weights: torch.Tensor | None = None
+    cross_attention_weights: torch.Tensor | None = None
     inputs_embeds: torch.Tensor | None = None
 
 
@@ -193,7 +194,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         self.embed_tokens = build_embedding(config, self.vocab_size)
         # CODEPATH: T5 and BART take embeddings as they are, Marian and the presets scale them.
         self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
-        self.positions = mechanism(POSITION_EMBEDDING_TYPES[config.position_scheme(self.stack)].path)(
+        self.positions = resolve_class(POSITION_EMBEDDING_TYPES[config.position_scheme(self.stack)].path)(
             d_model=config.d_model,
             num_heads=num_heads,
             head_dim=config.head_dim or config.d_model // num_heads,
@@ -293,7 +294,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
         hidden_states = dropout(hidden_states, p=self.dropout, training=self.training)
         return hidden_states, self.positions.rotations(position_ids)
 
-    def own_masks(
+    def self_attention_masks(
         self,
         inputs_embeds: torch.Tensor,
         padding_mask: torch.Tensor | None,
@@ -313,7 +314,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
     def kept_layers(self) -> Iterator[tuple[int, HfAttnLayer, str]]:
         """Index, layer and layer type of those that run: all, or in training those that `layerdrop` leaves."""
         for layer_idx, (layer, layer_type) in enumerate(zip(self.layers, self.layer_types, strict=True)):
-            drops = self.training and self.layerdrop and not layer.returns_source_weights
+            drops = self.training and self.layerdrop and not layer.returns_cross_attention_weights
             if drops and bool(torch.rand([]) < self.layerdrop):
                 continue
             yield layer_idx, cast(HfAttnLayer, layer), layer_type
@@ -363,7 +364,7 @@ class HfAttnEncoder(HfAttnStack):
             )
             inputs_embeds = inputs_embeds + self.embed_scale * self.match_embedding(source_ids, attention_mask)
         kwargs.setdefault("output_attentions", self.config.output_attentions)
-        masks = self.own_masks(inputs_embeds, attention_mask, None, bool(kwargs["output_attentions"]))
+        masks = self.self_attention_masks(inputs_embeds, attention_mask, None, bool(kwargs["output_attentions"]))
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask)
         for layer_idx, layer, layer_type in self.kept_layers():
             hidden_states, _ = layer(
@@ -377,10 +378,10 @@ class HfAttnEncoder(HfAttnStack):
         copyable = source_ids if self.config.copy_attention else None
         return HfAttnEncoderOutput(last_hidden_state=self.finish(hidden_states), source_ids=copyable)
 
-    def summarize(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    def pool(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """The fixed-length view of a source that the last layer offers, (batch, d_model)."""
         last_layer: Any = self.layers[-1]
-        return last_layer.mixer.summarize(hidden_states, attention_mask)
+        return last_layer.mixer.pool(hidden_states, attention_mask)
 
 
 class HfAttnDecoder(HfAttnStack):
@@ -394,11 +395,11 @@ class HfAttnDecoder(HfAttnStack):
     }
 
     @property
-    def needs_summary(self) -> bool:
+    def needs_pooling(self) -> bool:
         """Whether a layer starts from, or sees, a summary of the source."""
-        return any(layer.mixer.needs_summary or layer.encoder_attn.needs_summary for layer in self.layers)
+        return any(layer.mixer.needs_pooling or layer.encoder_attn.needs_pooling for layer in self.layers)
 
-    def source_masks(
+    def cross_attention_masks(
         self,
         inputs_embeds: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
@@ -413,20 +414,20 @@ class HfAttnDecoder(HfAttnStack):
         made_for = (inputs_embeds.shape, inputs_embeds.dtype, output_attentions, self.config._attn_implementation)
         # A compiled step has its masks made in the graph.
         keeper = None if is_torchdynamo_compiling() else cache
-        kept = getattr(keeper, "source_masks", None)
+        kept = getattr(keeper, "cross_attention_masks", None)
         if kept is not None and kept[0] is encoder_attention_mask and kept[1] == made_for:
             return kept[2]
         masks: dict[bool, torch.Tensor | None] = {}
-        for is_eager in {bool(layer.returns_source_weights) for layer in self.layers}:
+        for is_eager in {bool(layer.returns_cross_attention_weights) for layer in self.layers}:
             cross_attention: Any = self.layers[0].encoder_attn
-            masks[is_eager] = cross_attention.build_cross_mask(
+            masks[is_eager] = cross_attention.build_cross_attention_mask(
                 eager_config(self.config) if is_eager or output_attentions else self.config,
                 inputs_embeds,
                 encoder_hidden_states,
                 encoder_attention_mask,
             )
         if keeper is not None:
-            keeper.source_masks = encoder_attention_mask, made_for, masks  # type: ignore[attr-defined]
+            keeper.cross_attention_masks = encoder_attention_mask, made_for, masks  # type: ignore[attr-defined]
         return masks
 
     @merge_with_config_defaults
@@ -439,44 +440,44 @@ class HfAttnDecoder(HfAttnStack):
         attention_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.LongTensor | None = None,
-        initial_context: torch.Tensor | None = None,
+        pooled_context: torch.Tensor | None = None,
         cache: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> HfAttnDecoderOutput:
         r"""
-        initial_context (`torch.Tensor` of shape `(batch_size, d_model)`, *optional*):
+        pooled_context (`torch.Tensor` of shape `(batch_size, d_model)`, *optional*):
             A summary of the source, from which recurrent layers start.
         """
         inputs_embeds = self.token_embeddings(input_ids, inputs_embeds, "decoder_")
         source_length = None if encoder_hidden_states is None else encoder_hidden_states.shape[1]
-        own_cache = None
+        self_attention_cache = None
         past_length = 0
         if use_cache and cache is None:
             cache = build_cache(self.config)
         if cache is not None:
             cache = adapt_cache(cache, self.config, source_length)
-            own_cache = cache.self_attention_cache
-            past_length = own_cache.get_seq_length()
+            self_attention_cache = cache.self_attention_cache
+            past_length = self_attention_cache.get_seq_length()
 
         kwargs.setdefault("output_attentions", self.config.output_attentions)
         output_attentions = bool(kwargs["output_attentions"])
-        masks = self.own_masks(inputs_embeds, attention_mask, own_cache, output_attentions)
-        source_masks = {}
+        masks = self.self_attention_masks(inputs_embeds, attention_mask, self_attention_cache, output_attentions)
+        cross_attention_masks = {}
         if encoder_hidden_states is not None:
-            source_masks = self.source_masks(
+            cross_attention_masks = self.cross_attention_masks(
                 inputs_embeds, encoder_hidden_states, encoder_attention_mask, cache, output_attentions
             )
         hidden_states, rotations = self.embed(inputs_embeds, attention_mask, past_length)
-        source_weights = None
+        cross_attention_weights = None
         for layer_idx, layer, layer_type in self.kept_layers():
-            hidden_states, source_weights = layer(
+            hidden_states, cross_attention_weights = layer(
                 hidden_states,
                 masks[layer_type],
                 encoder_hidden_states,
-                initial_context,
-                encoder_attention_mask=source_masks.get(bool(layer.returns_source_weights)),
+                pooled_context,
+                encoder_attention_mask=cross_attention_masks.get(bool(layer.returns_cross_attention_weights)),
                 **{CACHE_NAME: cache},  # named as gradient checkpointing knows it
                 positions=self.positions.of_layer(layer_idx),
                 rotations=rotations,
@@ -485,8 +486,8 @@ class HfAttnDecoder(HfAttnStack):
         return HfAttnDecoderOutput(
             last_hidden_state=self.finish(hidden_states),
             **{CACHE_NAME: cache},  # type: ignore[arg-type]
-            source_weights=source_weights,
-            inputs_embeds=None if source_weights is None else inputs_embeds,
+            cross_attention_weights=cross_attention_weights,
+            inputs_embeds=None if cross_attention_weights is None else inputs_embeds,
         )
 
 

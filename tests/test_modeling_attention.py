@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES
+from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES
 from hf_attn.modeling_attention import (
     AdditiveAttention,
     Attention,
@@ -18,7 +18,7 @@ from hf_attn.modeling_attention import (
     padding_mask_of,
     softmax,
 )
-from hf_attn.modeling_layers import mechanism
+from hf_attn.modeling_layers import resolve_class
 from tests.utils import tiny_config
 
 
@@ -100,13 +100,13 @@ def gradients(output, module, *inputs):
 def test_cross_attention_is_the_formula(kind, is_scaled, heads, backend):
     if kind == "dot" and heads == (4, 2):
         heads = (2, 2)  # without a key projection there is nothing to group
-    attention_class = mechanism(CROSS_ATTENTION_TYPES[kind].path)
+    attention_class = resolve_class(CROSS_ATTENTION_TYPES[kind].path)
     config, module = build(attention_class, *heads, cross_attention_type=kind, scale_attention=is_scaled)
     config._attn_implementation = backend
     hidden_states = torch.randn(2, 3, 16, requires_grad=True)
     source = torch.randn(2, 4, 16, requires_grad=True)
     padding_mask = torch.tensor([[1, 1, 1, 1], [0, 1, 1, 0]])
-    mask = attention_class.build_cross_mask(config, hidden_states, source, padding_mask)
+    mask = attention_class.build_cross_attention_mask(config, hidden_states, source, padding_mask)
     output, weights = module(hidden_states, mask, key_value_states=source)
     is_visible = padding_mask[:, None].expand(-1, 3, -1)
     expected, expected_weights = naive_attention(module, kind, hidden_states, source, is_visible)
@@ -174,7 +174,7 @@ def test_fixed_context_shows_every_position_the_summary():
     config = tiny_config(cross_attention_type="none")
     module = FixedContext.from_config(config)
     summary = torch.randn(2, 16)
-    output, weights = module(torch.randn(2, 3, 16), initial_context=summary)
+    output, weights = module(torch.randn(2, 3, 16), pooled_context=summary)
     assert weights is None
     assert output.shape == (2, 3, 16)
     for position in range(3):
@@ -197,10 +197,10 @@ def test_a_summary_is_the_mean_over_real_tokens():
     _, module = build(Attention)
     hidden_states = torch.randn(2, 4, 16)
     mask = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]])
-    summary = module.summarize(hidden_states, mask)
+    summary = module.pool(hidden_states, mask)
     torch.testing.assert_close(summary[0], hidden_states[0, :2].mean(0))
     torch.testing.assert_close(summary[1], hidden_states[1, 1:].mean(0))
-    torch.testing.assert_close(module.summarize(hidden_states, None), hidden_states.mean(1))
+    torch.testing.assert_close(module.pool(hidden_states, None), hidden_states.mean(1))
 
 
 def test_attention_dropout_acts_in_training_only():
@@ -253,7 +253,7 @@ def test_masks_under_autocast_are_in_the_dtype_of_the_scores():
     states, padding_mask = torch.randn(2, 5, config.d_model), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         masks = [Attention.build_mask(config, states, padding_mask, None, 0, is_decoder) for is_decoder in (0, 1)]
-        masks.append(Attention.build_cross_mask(config, states, states, padding_mask))
+        masks.append(Attention.build_cross_attention_mask(config, states, states, padding_mask))
     for mask in masks:
         assert mask.dtype == torch.bfloat16
         assert torch.isfinite(mask).all()

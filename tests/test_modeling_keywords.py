@@ -13,7 +13,7 @@ from hf_attn import (
     HfAttnForSequenceClassification,
     HfAttnModel,
 )
-from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
+from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES
 from hf_attn.modeling_attention import eager_attention_forward
 from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import tiny_batch, tiny_config, tiny_model

@@ -9,14 +9,14 @@ from transformers.models.m2m_100.modeling_m2m_100 import M2M100SinusoidalPositio
 from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
 from transformers.models.t5.modeling_t5 import T5Attention
 
-from hf_attn.configuration_hf_attn import POSITION_EMBEDDING_TYPES
-from hf_attn.modeling_layers import mechanism
+from hf_attn.configuration_mechanisms import POSITION_EMBEDDING_TYPES
+from hf_attn.modeling_layers import resolve_class
 from hf_attn.modeling_positions import SinusoidalPositions, Tensor2TensorPositions, rotate
 from tests.utils import tiny_batch, tiny_config, tiny_model
 
 
 def scheme(name, bidirectional=True, d_model=16, num_heads=4, num_buckets=8, max_distance=20):
-    return mechanism(POSITION_EMBEDDING_TYPES[name].path)(
+    return resolve_class(POSITION_EMBEDDING_TYPES[name].path)(
         d_model=d_model,
         num_heads=num_heads,
         head_dim=d_model // num_heads,

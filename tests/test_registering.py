@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import hf_attn
-from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
+from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES
 from hf_attn.generation import fast_generate
 from hf_attn.modeling_attention import Attention
 from hf_attn.modeling_recurrent import SSRUMixer
@@ -35,15 +35,15 @@ def registered(monkeypatch):
         for name, line in dict(registry).items():
             monkeypatch.setitem(registry, name, line)
     hf_attn.register_layer_type("bounded_ssru", BoundedMixer, carries_state=True)
-    hf_attn.register_cross_attention("cosine", CosineAttention)
+    hf_attn.register_cross_attention("plugin_cosine", CosineAttention)
     yield
-    del LAYER_TYPES["bounded_ssru"], CROSS_ATTENTION_TYPES["cosine"]
+    del LAYER_TYPES["bounded_ssru"], CROSS_ATTENTION_TYPES["plugin_cosine"]
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_registered_mechanisms_compute_and_decode(registered, num_beams):
     config = tiny_config(
-        decoder_layer_types=["bounded_ssru", "full_attention"], cross_attention_type="cosine", logits_bias=True
+        decoder_layer_types=["bounded_ssru", "full_attention"], cross_attention_type="plugin_cosine", logits_bias=True
     )
     model = tiny_model(config)
     first = model.model.decoder.layers[0]

@@ -2,22 +2,24 @@
 """Tiny models and batches for the tests, and the matrix of combinations that they walk."""
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 import torch
 from packaging.version import Version
 
 from hf_attn import HfAttnConfig, HfAttnForConditionalGeneration
-from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
+from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
 from hf_attn.modeling_attention import Attention
-from hf_attn.modeling_layers import mechanism
+from hf_attn.modeling_layers import resolve_class
 
 
 # Major and minor version of torch.
 TORCH = Version(torch.__version__).release[:2]
 # Layer types that make attention maps; and those whose cache holds keys and values, and so can be cropped.
 ATTENTION_LAYER_TYPES = tuple(
-    name for name, line in LAYER_TYPES.items() if issubclass(mechanism(line.path), Attention)
+    name for name, line in LAYER_TYPES.items() if issubclass(resolve_class(line.path), Attention)
 )
 CROPPABLE_LAYER_TYPES = tuple(name for name, line in LAYER_TYPES.items() if not line.carries_state)
 # Position schemes that act in attention scores.
@@ -120,9 +122,8 @@ def all_combinations() -> list[dict[str, Any]]:
     return [combination for combination in combinations if has_effect(combination)]
 
 
-def covering_combinations() -> list[dict[str, Any]]:
-    """A selection of the product in which any two values of two axes meet, found greedily."""
-    candidates = all_combinations()
+def covering_selection(candidates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of `candidates` so few that any two values of two axes that meet in one of them still meet, found greedily."""
     pairs_of = [set(itertools.combinations(candidate.items(), 2)) for candidate in candidates]
     missing = set().union(*pairs_of)
     chosen = []
@@ -131,6 +132,30 @@ def covering_combinations() -> list[dict[str, Any]]:
         chosen.append(candidates[best])
         missing -= pairs_of[best]
     return chosen
+
+
+def covering_combinations() -> list[dict[str, Any]]:
+    """A selection of the product of the axes in which any two values of two axes meet."""
+    return covering_selection(all_combinations())
+
+
+def pairwise(axes: dict[str, Iterable[Any]]) -> pytest.MarkDecorator:
+    """
+    `pytest.mark.parametrize` over the product of `axes`, of which all but a selection is `slow`.
+
+    In the selection any two values of two axes meet: a fault in how two arguments work together is met by a fast test.
+
+    Args:
+        axes: Argument name, or several parted by commas, to its values, hashable; tuples of values for several names.
+    """
+    product = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    selection = covering_selection(product)
+    names = [name.strip() for name_list in axes for name in name_list.split(",")]
+    cases = []
+    for case in product:
+        values = [value for name, value in case.items() for value in (value if "," in name else (value,))]
+        cases.append(pytest.param(*values, marks=() if case in selection else pytest.mark.slow))
+    return pytest.mark.parametrize(names, cases)
 
 
 # Chosen by hand for the contracts that cost more: each layer type in each stack, each cross-attention, each scheme.

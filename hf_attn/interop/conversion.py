@@ -9,9 +9,10 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from ..configuration_hf_attn import POSITION_EMBEDDING_TYPES, HfAttnConfig
+from ..configuration_hf_attn import HfAttnConfig
+from ..configuration_mechanisms import POSITION_EMBEDDING_TYPES
 from ..modeling_hf_attn import HfAttnForConditionalGeneration, HfAttnForQuestionAnswering
-from ..modeling_layers import mechanism
+from ..modeling_layers import resolve_class
 from ..modeling_positions import SinusoidalPositions
 from .families import FAMILIES, REFUSED, Family
 
@@ -167,7 +168,7 @@ def _move_positions(weights: dict[str, torch.Tensor], stack: str, family: Family
     if table is None or table.dim() != 2 or "relative" in fields["position_embedding_type"]:
         return
     weights[name] = table = table[family.position_rows :]
-    scheme = mechanism(POSITION_EMBEDDING_TYPES[fields["position_embedding_type"]].path)
+    scheme = resolve_class(POSITION_EMBEDDING_TYPES[fields["position_embedding_type"]].path)
     if issubclass(scheme, SinusoidalPositions):
         if torch.equal(table, scheme.sinusoids(*table.shape).to(table.dtype)):
             del weights[name]

@@ -11,7 +11,8 @@ import numpy as np
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME
 
-from ..configuration_hf_attn import HfAttnConfig, check_choice
+from ..configuration_hf_attn import HfAttnConfig
+from ..configuration_mechanisms import check_choice
 from ..loading.adapter import base_name
 from ..loading.checkpoint_files import is_adapter
 from ..loading.inference import load_for_inference

@@ -20,7 +20,7 @@ from hf_attn import (
     HfAttnForSequenceClassification,
     HfAttnModel,
 )
-from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
+from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
 from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import (
     CROPPABLE_LAYER_TYPES,

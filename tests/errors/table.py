@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
+from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES, POSITION_EMBEDDING_TYPES
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"

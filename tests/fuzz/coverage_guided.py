@@ -24,7 +24,7 @@ with atheris.instrument_imports(
     include=["hf_attn.configuration_hf_attn", "hf_attn.loading.checkpoint_files", "hf_attn.loading.json_files"]
 ):
     import hf_attn
-    from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
+    from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES
     from hf_attn.loading.checkpoint_files import check_size, reading_checkpoint
     from hf_attn.loading.json_files import read_json_object
 

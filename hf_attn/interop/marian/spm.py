@@ -41,7 +41,8 @@ class SentencePieceModel:
         model_type: `unigram`, `bpe`, `word` or `char`.
         eos_id, unk_id: Ids of the end of a sentence and of what has no piece; -1: there is none.
         byte_fallback: What has no piece becomes pieces of its bytes.
-        precompiled_charsmap: The rules of normalization; empty: there are none.
+        normalizer: Name of the rules of normalization, such as `nmt_nfkc`.
+        precompiled_charsmap: These rules; empty: there are none.
         add_dummy_prefix, remove_extra_whitespaces: Of normalization.
         escape_whitespaces, treat_whitespace_as_suffix: Both as they are unless somebody asked for it.
     """
@@ -51,6 +52,7 @@ class SentencePieceModel:
     eos_id: int = 0
     unk_id: int = 1
     byte_fallback: bool = False
+    normalizer: str = ""
     precompiled_charsmap: bytes = b""
     add_dummy_prefix: bool = True
     remove_extra_whitespaces: bool = True
@@ -78,6 +80,8 @@ def parse_model(content: bytes | memoryview) -> SentencePieceModel:
             normalizer.update(_plain_fields(_message(number, value)))
     if not pieces:
         raise ValueError("it holds no pieces")
+    if not trainer or not normalizer:
+        raise ValueError("it has no settings: it is cut short")
 
     def number_of(fields: dict[int, int | bytes], field: int, default: int) -> int:
         value = fields.get(field, default)
@@ -89,9 +93,6 @@ def parse_model(content: bytes | memoryview) -> SentencePieceModel:
     model_type = number_of(trainer, 3, UNIGRAM)
     if model_type not in _MODEL_TYPES:
         raise ValueError(f"its model type is {model_type}")
-    charsmap = normalizer.get(2, b"")
-    if not isinstance(charsmap, bytes):
-        raise ValueError("its rules of normalization are no bytes")
     unknown = [token_id for token_id, piece in enumerate(pieces) if piece.type == UNKNOWN]
     if len(unknown) != 1:
         raise ValueError(f"it must have one piece for what is unknown, and has {len(unknown)}")
@@ -104,7 +105,8 @@ def parse_model(content: bytes | memoryview) -> SentencePieceModel:
         eos_id=eos_id,
         unk_id=unknown[0],
         byte_fallback=bool(number_of(trainer, 35, 0)),
-        precompiled_charsmap=charsmap,
+        normalizer=_bytes(normalizer, 1).decode("utf-8"),
+        precompiled_charsmap=_bytes(normalizer, 2),
         add_dummy_prefix=bool(number_of(normalizer, 3, 1)),
         remove_extra_whitespaces=bool(number_of(normalizer, 4, 1)),
         escape_whitespaces=bool(number_of(normalizer, 5, 1)),
@@ -159,6 +161,13 @@ def _piece(token_id: int, message: memoryview) -> Piece:
 
 def _plain_fields(message: memoryview) -> dict[int, int | bytes]:
     return {number: value if isinstance(value, int) else bytes(value) for number, value in _fields(message)}
+
+
+def _bytes(fields: dict[int, int | bytes], field: int) -> bytes:
+    value = fields.get(field, b"")
+    if isinstance(value, int):
+        raise ValueError(f"field {field} holds no bytes")
+    return value
 
 
 def _message(number: int, value: int | memoryview) -> memoryview:

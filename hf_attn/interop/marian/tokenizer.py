@@ -87,9 +87,9 @@ def build_tokenizer(vocabulary: Vocabulary, num_rows: int, max_length: int) -> P
     """
     A tokenizer that splits a text as SentencePiece does; or at its spaces, for a list of words.
 
-    The special tokens alone are not read from text: a text that spells `</s>` is read as its characters, as in Marian.
-    Where a mark follows a character that it does not combine with, and normalization rewrites that character, the
-    library `tokenizers` loses the mark and SentencePiece does not.
+    The special tokens are not read from text: a text that spells `</s>` is read as its characters, as in Marian; where
+    none of them has a piece, as two unknown pieces in place of one. Marks that stand on a character of compatibility,
+    such as a circled digit, may get lost in normalization.
 
     Args:
         vocabulary: Of source and target.
@@ -195,10 +195,13 @@ def with_tokens(tokenizer: PreTrainedTokenizerFast, tokens: Sequence[str]) -> Pr
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     if state["model"]["type"] != "Unigram" or len(tokenizer) != len(state["model"]["vocab"]):
         raise ValueError("`tokenizer` must be a unigram one whose tokens are all pieces of its model.")
+    vocabulary = state["model"]["vocab"]
+    known = {text for text, _ in vocabulary}
     for token in tokens:
-        if not token or tokenizer.convert_tokens_to_ids(token) not in (None, tokenizer.unk_token_id):
+        if not token or token in known:
             raise ValueError(f"`tokens` must be new and not empty, got {token!r}.")
-    state["model"]["vocab"] += [[token, _USER_DEFINED_SCORE] for token in dict.fromkeys(tokens)]
+        known.add(token)
+        vocabulary.append([token, _USER_DEFINED_SCORE])
     kept = {name: value for name, value in tokenizer.init_kwargs.items() if name not in _REBUILT}
     return type(tokenizer)(tokenizer_object=Tokenizer.from_str(json.dumps(state)), **kept)
 
@@ -285,6 +288,9 @@ def _spm_backend(vocabulary: Vocabulary, num_rows: int) -> tuple[Tokenizer, str]
     steps: list[Any] = [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(ends), "")]
     if model.precompiled_charsmap:
         steps.insert(0, normalizers.Precompiled(model.precompiled_charsmap))
+    if "nfkc" in model.normalizer:
+        # The library rewrites a character together with its marks, and loses the marks of one that it rewrites.
+        steps.insert(0, normalizers.NFC())
     backend.normalizer = normalizers.Sequence(steps)
     hidden = [piece.text for piece in model.pieces if piece.type in (UNKNOWN, CONTROL, UNUSED)]
     backend.pre_tokenizer = pre_tokenizers.Sequence(

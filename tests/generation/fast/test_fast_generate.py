@@ -7,11 +7,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import BartConfig, BartForConditionalGeneration, LogitsProcessor, LogitsProcessorList, pipeline
 from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
-from hf_attn.configuration_hf_attn import CROSS_ATTENTION_TYPES, LAYER_TYPES
+from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES
 from hf_attn.generation import TextGenerator, fast_generate
 from hf_attn.generation.fast import decoder_steps
-from hf_attn.generation.fast.decoder_steps import MIXER_STEPS, SOURCE_STEPS, FoldedAttentionStep
-from hf_attn.modeling_layers import mechanism
+from hf_attn.generation.fast.decoder_steps import MIXER_STEPS, CROSS_ATTENTION_STEPS, FoldedCrossAttentionStep
+from hf_attn.modeling_layers import resolve_class
 from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
@@ -76,13 +76,13 @@ def test_every_mechanism(name, search):
 def test_every_mechanism_by_its_own_forward(name, search, monkeypatch):
     """Without the faster steps, as a mechanism of another package is decoded."""
     monkeypatch.setattr(decoder_steps, "MIXER_STEPS", {})
-    monkeypatch.setattr(decoder_steps, "SOURCE_STEPS", {})
+    monkeypatch.setattr(decoder_steps, "CROSS_ATTENTION_STEPS", {})
     test_every_mechanism(name, search)
 
 
 def test_faster_steps_are_of_registered_classes():
-    assert set(MIXER_STEPS) <= {mechanism(layer_type.path) for layer_type in LAYER_TYPES.values()}
-    assert set(SOURCE_STEPS) <= {mechanism(cross_attention.path) for cross_attention in CROSS_ATTENTION_TYPES.values()}
+    assert set(MIXER_STEPS) <= {resolve_class(layer_type.path) for layer_type in LAYER_TYPES.values()}
+    assert set(CROSS_ATTENTION_STEPS) <= {resolve_class(cross_attention.path) for cross_attention in CROSS_ATTENTION_TYPES.values()}
 
 
 @pytest.mark.parametrize("decoder_layer_types", LAYER_TYPES)
@@ -326,7 +326,7 @@ def test_one_sentence_alone(num_beams, padding, use_bias, key_value_heads):
     )  # fmt: skip
     model = tiny_model(config)
     inputs = sources(model, batch_size=1, padding=None)
-    folded = FoldedAttentionStep.largest * config.d_model // config.decoder_attention_heads
+    folded = FoldedCrossAttentionStep.largest * config.d_model // config.decoder_attention_heads
     assert inputs["input_ids"].shape[1] <= folded
     inputs["attention_mask"][:, :padding] = 0
     assert_alike(model, inputs, num_beams=num_beams)

@@ -1,6 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """Tiny models of transformers with random weights: each family in several shapes."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -110,3 +111,20 @@ def randomize(model: PreTrainedModel, keeps_positions: bool = False) -> PreTrain
         if getattr(model, "final_logits_bias", None) is not None:
             model.final_logits_bias.normal_(generator=generator)
     return model
+
+
+def batches(config: Any, length: int = 11) -> Iterator[dict[str, torch.Tensor]]:
+    """Sources padded on neither side, on the right, on the left; targets without padding."""
+    for side in (None, "right", "left"):
+        source = torch.randint(5, 39, (3, length))
+        mask = torch.ones_like(source)
+        if side is not None:
+            padding = slice(7, None) if side == "right" else slice(None, 4)
+            mask[1, padding], source[1, padding] = 0, config.pad_token_id
+        target = torch.randint(5, 39, (3, 9))
+        yield {
+            "input_ids": source,
+            "attention_mask": mask,
+            "decoder_input_ids": target,
+            "decoder_attention_mask": torch.ones_like(target),
+        }

@@ -16,28 +16,11 @@ from hf_attn.interop.conversion import convert
 from hf_attn.interop.families import FAMILIES, REFUSED
 from hf_attn.interop.importing import import_checkpoint
 from hf_attn.interop.proof import prove
-from tests.interop.families import SHAPES, build, randomize
+from tests.interop.families import SHAPES, batches, build, randomize
 
 
 # Families whose norms or weights are float32 whatever they are given.
 ROUNDING = ("t5", "mt5", "umt5", "longt5", "led", "fsmt")
-
-
-def batches(config, length=11):
-    """Sources padded on neither side, on the right, on the left; targets without padding."""
-    for side in (None, "right", "left"):
-        source = torch.randint(5, 39, (3, length))
-        mask = torch.ones_like(source)
-        if side is not None:
-            padding = slice(7, None) if side == "right" else slice(None, 4)
-            mask[1, padding], source[1, padding] = 0, config.pad_token_id
-        target = torch.randint(5, 39, (3, 9))
-        yield {
-            "input_ids": source,
-            "attention_mask": mask,
-            "decoder_input_ids": target,
-            "decoder_attention_mask": torch.ones_like(target),
-        }
 
 
 def test_each_family_has_a_shape():

@@ -47,6 +47,10 @@ def test_pieces_are_added_behind_the_known_ones():
             with_pieces(content, [Piece(text, 0.0)])
 
 
+# A model type, and a dummy prefix.
+SETTINGS = b"\x12\x02\x18\x01\x1a\x02\x18\x01"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -57,9 +61,10 @@ def test_pieces_are_added_behind_the_known_ones():
         (b"\xff" * 20, "or cut short"),
         (b"\x0a\x02\x0a\x00", "piece 0 is empty or of the type 1"),
         (b"\x0a\x05\x0a\x01a\x18\x09", "piece 0 is empty or of the type 9"),
-        (b"\x0a\x03\x0a\x01a", "must have one piece for what is unknown, and has 0"),
-        (b"\x0a\x05\x0a\x01a\x18\x02" + b"\x12\x02\x18\x07", "its model type is 7"),
-        (b"\x0a\x05\x0a\x01a\x18\x02" + b"\x12\x03\xd0\x02\x05", "its end of a sentence is piece 5 of 1"),
+        (b"\x0a\x05\x0a\x01a\x18\x02" + b"\x12\x02\x18\x01", "it has no settings: it is cut short"),
+        (b"\x0a\x03\x0a\x01a" + SETTINGS, "must have one piece for what is unknown, and has 0"),
+        (b"\x0a\x05\x0a\x01a\x18\x02" + SETTINGS + b"\x12\x02\x18\x07", "its model type is 7"),
+        (b"\x0a\x05\x0a\x01a\x18\x02" + SETTINGS + b"\x12\x03\xd0\x02\x05", "its end of a sentence is piece 5 of 1"),
         (b"\x0a\x05\x0a\x01a\x10\x02", "piece 0 is damaged"),
     ],
 )

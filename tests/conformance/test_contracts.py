@@ -45,7 +45,7 @@ HEAD_CLASSES = {
     HfAttnForSequenceClassification: AutoModelForSequenceClassification,
 }
 # Schemes and layers that measure distance in places of the row, padding in its middle included.
-COUNTS_PLACES = ("relative_bias", "alibi")
+COUNTS_PLACES = tuple(name for name, line in POSITION_EMBEDDING_TYPES.items() if line.biases_scores)
 
 
 @pytest.fixture(params=list(MATRIX.values()), ids=list(MATRIX))
@@ -400,7 +400,7 @@ def test_label_padding_changes_nothing(config):
     assert_close(total / sum(map(len, targets)), losses[0])
 
 
-def visible_keys(config, stack, layer_type, mask):
+def visible_keys(config, stack, layer_type, window, mask):
     """(batch, query, key): what a query of this layer type sees, written out."""
     length = mask.shape[1]
     query, key = torch.arange(length)[:, None], torch.arange(length)
@@ -412,9 +412,9 @@ def visible_keys(config, stack, layer_type, mask):
         ranks = mask.cumsum(-1)
         is_global = mask.bool() & (ranks <= config.global_attention_tokens)
         if stack == "decoder":
-            near = query - key < config.sliding_window
+            near = query - key < window
         else:
-            near = (query - key).abs() <= config.sliding_window // 2
+            near = (query - key).abs() <= window // 2
         visible = visible & (near | is_global[:, None, :] | is_global[:, :, None])
     return visible & mask.bool()[:, None]
 
@@ -433,15 +433,19 @@ def test_attention_maps(config, backend):
     }
     for stack in ("encoder", "decoder"):
         layer_types = getattr(config, f"{stack}_layer_types")
-        attending = [name for name, attends in zip(layer_types, has_attention(config, stack), strict=True) if attends]
+        attending = [
+            (name, config.window(layer_idx))
+            for layer_idx, (name, attends) in enumerate(zip(layer_types, has_attention(config, stack), strict=True))
+            if attends
+        ]
         maps = getattr(outputs, f"{stack}_attentions")
         assert len(maps) == len(attending)
-        for weights, layer_type in zip(maps, attending, strict=True):
+        for weights, (layer_type, window) in zip(maps, attending, strict=True):
             length = masks[stack].shape[1]
             assert weights.shape == (3, getattr(config, f"{stack}_attention_heads"), length, length)
             real_queries = weights.transpose(1, 2)[masks[stack].bool()]
             assert_close(real_queries.sum(-1), torch.ones(real_queries.shape[:-1]))
-            visible = visible_keys(config, stack, layer_type, masks[stack])[:, None].expand_as(weights)
+            visible = visible_keys(config, stack, layer_type, window, masks[stack])[:, None].expand_as(weights)
             hidden = ~visible & masks[stack].bool()[:, None, :, None]
             assert (weights[hidden] == 0).all()
             assert (weights[visible & masks[stack].bool()[:, None, :, None]] > 0).all()

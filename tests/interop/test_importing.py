@@ -12,6 +12,8 @@ from transformers import AutoModelForSeq2SeqLM
 
 from hf_attn import HfAttnForConditionalGeneration
 from hf_attn.cli import main
+from hf_attn.generation.fast.fast_generate import fast_generate
+from hf_attn.generation.fast.packed_linear import pack_linears
 from hf_attn.interop.conversion import convert
 from hf_attn.interop.families import FAMILIES, REFUSED
 from hf_attn.interop.importing import import_checkpoint
@@ -115,6 +117,26 @@ def test_global_tokens_are_leds(number):
         assert (theirs - without).abs().max() > 0.05
         torch.testing.assert_close(ours, theirs, atol=5e-6, rtol=1e-5)
         torch.testing.assert_close(maps.logits, theirs, atol=5e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+@pytest.mark.parametrize("name", ["t5", "umt5", "blenderbot-small", "marian-separate", "m2m_100", "led-windows"])
+def test_the_fast_search_writes_the_same(name, num_beams):
+    model = convert(build(name))
+    for batch in batches(model.config):
+        asked = {key: batch[key] for key in ("input_ids", "attention_mask")}
+        options = {"num_beams": num_beams, "max_new_tokens": 10, "do_sample": False}
+        expected = model.generate(**asked, **options)
+        assert torch.equal(model.generate(**asked, **options, custom_generate=fast_generate), expected)
+
+
+def test_eight_bits_count_padding_as_the_model_does():
+    model = convert(build("marian"))
+    packed = pack_linears(convert(build("marian")), weights="int8")
+    for batch in batches(model.config):
+        with torch.no_grad():
+            theirs, ours = (each(**batch).logits for each in (model, packed))
+        assert (theirs - ours).abs().max() < 0.15 * theirs.abs().max()
 
 
 def saved(tmp_path, name, **generation):

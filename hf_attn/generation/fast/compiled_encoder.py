@@ -96,6 +96,9 @@ class CompiledEncoder:
             return False
         if mask is None:
             return True
+        # The compiled code counts real tokens alone.
+        if encoder.counts_padding and bool((mask[:, 1:].bool() & ~mask[:, :-1].bool()).any()):
+            return False
         return not (positions.biases_scores and _has_holes(mask))
 
     def _states(

@@ -11,38 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
+from typing_extensions import override
 
-
-class _PlainLoader(yaml.SafeLoader):
-    """`SafeLoader` without aliases: a short file with aliases of aliases makes values that fill the memory."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """The parent's node; an alias is refused."""
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, f"the alias `*{event.anchor}` is not taken, write its value out", event.start_mark
-            )
-        return super().compose_node(parent, index)
-
-
-def read_yaml(text: str) -> Any:
-    """
-    What a YAML text holds: plain values, lists and dicts, no objects of Python and no aliases.
-
-    Raises:
-        ValueError: It is not valid YAML, or has an alias, or a value that is none, such as the 40th of May, or is
-            nested too deeply.
-    """
-    try:
-        return yaml.load(text, Loader=_PlainLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+from ..text.plain_yaml import read_yaml
 
 
 class _Parser(HfArgumentParser):
@@ -57,7 +30,9 @@ class _Parser(HfArgumentParser):
             if action.type is string_to_bool and action.nargs is None:
                 action.nargs, action.const = "?", True
 
+    @override
     def error(self, message: str) -> NoReturn:
+        """`ArgumentParser.error`, which raises and names the argument in backticks."""
         named = re.sub(r"^argument --(\w+)\S*: ", r"`\1`: ", message)
         raise ValueError(f"{named}. See --help for all flags.")
 
@@ -69,7 +44,7 @@ def parse_arguments(
     description: str | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
-    Fill dataclasses from `--config FILE.yaml` and the flags after it.
+    Fills dataclasses from `--config FILE.yaml` and the flags after it.
 
     A flag wins over the file: over the key of its name, and over keys that it excludes. So `--model_name_or_path`
     fine-tunes a checkpoint by a file that describes fresh weights.
@@ -120,8 +95,8 @@ def _filled(dataclass_type: type, values: dict[str, Any]) -> Any:
     except Exception as error:
         if isinstance(error, (ValueError, TypeError)) and "`" in str(error):
             raise
-        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"The arguments of `{dataclass_type.__name__}` are refused: {said}") from error
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"The arguments of `{dataclass_type.__name__}` are refused: {reason}") from error
 
 
 _FILES = ("train_file", "validation_file", "test_file")
@@ -145,7 +120,7 @@ _EXCLUDES = {
 
 
 def _split_config(arguments: list[str]) -> tuple[str | None, list[str]]:
-    """Take `--config VALUE` or `--config=VALUE` out of a command line."""
+    """The value of `--config VALUE` or `--config=VALUE` in a command line, and the line without it."""
     config, rest, position = None, [], 0
     while position < len(arguments):
         argument = arguments[position]

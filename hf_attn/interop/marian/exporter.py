@@ -147,10 +147,11 @@ def _options_text(description: Description, origin: Origin) -> str:
 
 def _quantization(arrays: list[LazyArray], origin: Origin) -> Quantization:
     known = origin.quantization or Quantization()
-    matrices = {array.name for array in arrays if is_quantized_name(array.name)}
-    activations = {name: value for name, value in known.activations.items() if name in matrices or name == "none"}
+    # The embedding is looked up; as the output projection it goes by the name `none`, whatever its own.
+    matrices = {array.name for array in arrays if is_quantized_name(array.name) and "Wemb" not in array.name}
     # An engine either looks up all of them or measures all of them.
-    return Quantization(known.weights, activations if matrices <= set(activations) else {})
+    is_complete = {*matrices, "none"} <= set(known.activations)
+    return Quantization(known.weights, known.activations if is_complete else {})
 
 
 def _model_name(origin: Origin, ending: str, has_activations: bool) -> str:

@@ -250,7 +250,7 @@ def write_bin(
         else:
             items[name] = _float_item(name, shape, load)
     for name, multiplier in (quantization.activations if quantization else {}).items():
-        if name != "none" and (name not in items or items[name].type_code != INTGEMM8):
+        if name != "none" and "Wemb" not in name and (name not in items or items[name].type_code != INTGEMM8):
             raise ValueError(f"`quantization`: activations must be those of a matrix in 8 bits, got {name!r}.")
         scalar = np.full((1, 1), multiplier, np.float32)
         # Bergamot's converter takes that of `Wemb` for a matrix, and its engine reads it as one.

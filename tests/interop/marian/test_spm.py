@@ -75,7 +75,7 @@ def test_what_is_no_model_is_refused(content, message):
 
 def test_a_model_with_any_bytes_changed_is_read_or_refused():
     content, generator, num_refused = spm_bytes(), np.random.default_rng(0), 0
-    for _ in range(300):
+    for _ in range(100):
         damaged = bytearray(content)
         for place in generator.integers(0, 5000, 3) * generator.choice([1, -1]):
             damaged[place] = generator.integers(256)
@@ -83,7 +83,7 @@ def test_a_model_with_any_bytes_changed_is_read_or_refused():
             parse_model(damaged)
         except ValueError:
             num_refused += 1
-    assert num_refused > 100
+    assert num_refused > 30
     for length in range(0, len(content), 997):
         with pytest.raises(ValueError, match=r"cut short|no pieces"):
             parse_model(content[:length])

@@ -74,6 +74,7 @@ def test_texts_are_split_as_sentencepiece_splits_them(tmp_path, kind):
     assert batch.input_ids[0][-1] == vocabulary.size and batch.attention_mask[0][-1] == 0
 
 
+@pytest.mark.slow
 def test_a_tokenizer_loads_without_the_package(tmp_path):
     vocabulary = _write(tmp_path / "vocab.spm")
     tokenizer = build_tokenizer(vocabulary, vocabulary.size, 512)

@@ -23,6 +23,7 @@ from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDa
 from transformers import GenerationConfig
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import logging
+from typing_extensions import override
 
 from .configuration_mechanisms import (
     CROSS_ATTENTION_TYPES,
@@ -132,7 +133,7 @@ class HfAttnConfig(PreTrainedConfig):
         encoder_ffn_dim, decoder_ffn_dim (`int`, default to 2048): Width of the feed-forward; 0: none.
         cross_attention_type (`str`, defaults to `"scaled_dot_product"`): `scaled_dot_product` (Vaswani et al. 2017),
             `additive` (Bahdanau et al. 2015), `dot`, `general` (Luong et al. 2015), or `none`: the decoder sees only
-            a fixed-length summary of the source (Sutskever et al. 2014).
+            the pooled source (Sutskever et al. 2014).
         sliding_window (`int` or `list[int]`, defaults to 256): Keys that a query of a `sliding_attention` layer sees;
             half of them on each side in an encoder, itself and those before it in a decoder. A list has one number a
             layer of the encoder (LED).
@@ -267,7 +268,8 @@ class HfAttnConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = 2
     decoder_start_token_id: int = 2
 
-    def __post_init__(self, **kwargs):
+    @override
+    def __post_init__(self, **kwargs: Any) -> None:
         for name in kwargs:
             if name not in self.known_keywords() and not name.startswith("_"):
                 raise ValueError(
@@ -306,7 +308,7 @@ class HfAttnConfig(PreTrainedConfig):
         return frozenset(declared | set(cls.attribute_map) | INHERITED_KEYWORDS | set(GenerationConfig().to_dict()))
 
     @classmethod
-    def from_preset(cls, name: str, **overrides) -> "HfAttnConfig":
+    def from_preset(cls, name: str, **overrides: Any) -> "HfAttnConfig":
         """
         The config of a named architecture, with any field overridden.
 
@@ -325,8 +327,9 @@ class HfAttnConfig(PreTrainedConfig):
         named = {cls.attribute_map.get(keyword, keyword): value for keyword, value in overrides.items()}
         return cls(**{**PRESETS[name], **named})
 
+    @override
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """
         As `PreTrainedConfig.from_dict`; keys that this version does not know are kept, with a warning.
 
@@ -353,6 +356,7 @@ class HfAttnConfig(PreTrainedConfig):
             setattr(config, key, value)
         return loaded
 
+    @override
     def to_dict(self) -> dict[str, Any]:
         """As `PreTrainedConfig.to_dict`. PEFT asks for it right before it looks up what to adapt: it is told here."""
         add_lora_targets()
@@ -419,6 +423,7 @@ class HfAttnConfig(PreTrainedConfig):
         return "none" if self.positions.in_scores and not self.has_scores(stack) else scheme
 
     @property
+    @override
     def base_model_tp_plan(self) -> dict[str, str]:
         """
         Which linear layers tensor parallelism splits, and how. Whole stay layers that keep a state, that bias the
@@ -449,7 +454,8 @@ class HfAttnConfig(PreTrainedConfig):
         if plan != {**self.base_model_tp_plan, "embed_tokens": "embedding_rowwise"}:
             raise AttributeError("`base_model_tp_plan` follows from the fields of the config: set these.")
 
-    def get_text_config(self, decoder=None, encoder=None):
+    @override
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """As `PreTrainedConfig.get_text_config`; the decoder's `layer_types` are those that caches are built from."""
         if not decoder or encoder:
             return super().get_text_config(decoder=decoder, encoder=encoder)

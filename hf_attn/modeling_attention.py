@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -25,9 +25,11 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from typing_extensions import override
 
 from .configuration_hf_attn import HfAttnConfig
 from .modeling_efficient_attention import (
+    RelativeBias,
     linear_attention,
     linear_attention_weights,
     real_and_global_tokens,
@@ -39,6 +41,11 @@ from .modeling_loss import product_dtype
 from .modeling_positions import NoPositions, rotate
 
 
+# What a backend takes: added to the logits (batch, 1, query_length, key_length), or a `BlockMask` of flex attention.
+AttentionMask = torch.Tensor | BlockMask
+Rotations = tuple[torch.Tensor, torch.Tensor]
+
+
 def eager_attention_forward(
     module: nn.Module,
     query: torch.Tensor,
@@ -48,7 +55,7 @@ def eager_attention_forward(
     scaling: float = 1.0,
     dropout: float = 0.0,
     position_bias: torch.Tensor | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     softmax(Q K^T * scaling + position_bias + mask) V (Vaswani et al. 2017, equation 1).
@@ -80,29 +87,9 @@ def attend(
         scores = scores + position_bias
     if attention_mask is not None:
         scores = scores + attention_mask
-    weights = softmax(scores).to(value.dtype)
+    weights = nn.functional.softmax(scores, dim=-1).to(value.dtype)
     output = torch.matmul(nn.functional.dropout(weights, p=dropout, training=training), value)
     return output.transpose(1, 2).contiguous(), weights
-
-
-# Numbers: the rows of half-precision scores that fill whole vector registers of 512 bits.
-_VECTOR_NUMBERS = 32
-
-
-def softmax(scores: torch.Tensor) -> torch.Tensor:
-    """
-    `torch.softmax` over the last dimension, in float32 within and rounded once to the dtype of `scores`.
-
-    On CPU short rows are padded to whole vectors: the kernel takes what is left of a row number by number.
-    """
-    # First of all: a graph would be held to the lengths that are asked about.
-    if torch.compiler.is_compiling() or scores.device.type != "cpu":
-        return nn.functional.softmax(scores, dim=-1)
-    surplus = -scores.shape[-1] % _VECTOR_NUMBERS
-    if not surplus or scores.shape[-1] > 2 * _VECTOR_NUMBERS:
-        return nn.functional.softmax(scores, dim=-1)
-    padded = nn.functional.pad(scores, (0, surplus), value=-torch.inf)
-    return nn.functional.softmax(padded, dim=-1)[..., :-surplus]
 
 
 def eager_config(config: HfAttnConfig) -> HfAttnConfig:
@@ -129,8 +116,8 @@ class Attention(nn.Module):
 
     #: The layer keeps a state of fixed size in place of keys and values.
     carries_state = False
-    #: The layer starts from a summary of the source.
-    needs_summary = False
+    #: The layer reads the pooled context of the source.
+    needs_pooling = False
     #: The output depends on the layer's own hidden states.
     reads_hidden_states = True
 
@@ -154,7 +141,7 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(num_heads * self.head_dim, config.d_model, bias=config.attentions_have_bias)
 
     @classmethod
-    def from_config(cls, config: HfAttnConfig, *, stack: str, layer_idx: int, is_causal: bool):
+    def from_config(cls, config: HfAttnConfig, *, stack: str, layer_idx: int, is_causal: bool) -> Self:
         """The attention of layer `layer_idx` of `stack` (`"encoder"` or `"decoder"`)."""
         return cls(
             config,
@@ -194,9 +181,9 @@ class Attention(nn.Module):
         cache: Cache | None,
         layer_idx: int,
         is_decoder: bool,
-    ) -> torch.Tensor | BlockMask | None:
+    ) -> AttentionMask | None:
         """
-        What `forward` takes as `attention_mask`, the same for all layers of this class in a stack.
+        The mask that `forward` takes, the same for all layers of this class in a stack.
 
         Args:
             inputs_embeds (`torch.Tensor`): (batch, query_length, d_model), read for its shape, dtype and device.
@@ -210,14 +197,14 @@ class Attention(nn.Module):
         return create_causal_mask(config, inputs_embeds, padding_mask, cache, layer_idx=layer_idx)
 
     @classmethod
-    def build_cross_mask(
+    def build_cross_attention_mask(
         cls,
         config: HfAttnConfig,
         inputs_embeds: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
         padding_mask: torch.Tensor | None,
-    ) -> torch.Tensor | BlockMask | None:
-        """As `build_mask`, for attention over the source; `padding_mask` is (batch, source_length)."""
+    ) -> AttentionMask | None:
+        """As `build_mask`, for cross-attention; `padding_mask` is that of the source, (batch, source_length)."""
         encoder_hidden_states = encoder_hidden_states.to(product_dtype(encoder_hidden_states))
         return create_bidirectional_mask(
             config, inputs_embeds, padding_mask, encoder_hidden_states=encoder_hidden_states
@@ -231,19 +218,19 @@ class Attention(nn.Module):
         key_value_states: torch.Tensor | None = None,
         cache: Cache | None = None,
         positions: NoPositions | None = None,
-        rotations: tuple[torch.Tensor, torch.Tensor] | None = None,
-        initial_context: torch.Tensor | None = None,
-        **kwargs,
+        rotations: Rotations | None = None,
+        pooled_context: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Args:
             hidden_states (`torch.Tensor`): (batch, query_length, d_model).
-            attention_mask (`torch.Tensor`, *optional*): What `build_mask` or `build_cross_mask` made.
+            attention_mask (`torch.Tensor`, *optional*): What `build_mask` or `build_cross_attention_mask` made.
             key_value_states (`torch.Tensor`, *optional*): The source, (batch, source_length, d_model).
-            cache (`Cache`, *optional*): The cache to read and extend, of the own sequence or of the source.
+            cache (`Cache`, *optional*): The self-attention's or the cross-attention's, to read and extend.
             positions (`NoPositions`, *optional*): The stack's scheme, asked for a bias of the scores.
             rotations (`tuple`, *optional*): Cosines and sines of the query positions.
-            initial_context (`torch.Tensor`, *optional*): For the mixers that start from a summary; not used here.
+            pooled_context (`torch.Tensor`, *optional*): For the layers that `needs_pooling`; not used here.
             kwargs: For the backend.
 
         Returns:
@@ -259,20 +246,28 @@ class Attention(nn.Module):
             global_states = self.global_states(hidden_states, rotations)
             if global_states is not None:
                 kwargs["global_states"] = global_states
-            output, weights = self.attend_own(
+            output, weights = self.self_attention(
                 query, key, value, attention_mask, cache, past_length, positions, **kwargs
             )
         else:
-            key, value = self.source_states(key_value_states, cache)
+            key, value = self.cross_attention_states(key_value_states, cache)
             output, weights = self.attend(query, key, value, attention_mask, None, **kwargs)
         return self.out_proj(output.flatten(2)), weights
 
-    def attend_own(
-        self, query, key, value, attention_mask, cache, past_length, positions, **kwargs
+    def self_attention(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: AttentionMask | None,
+        cache: Cache | None,
+        past_length: int | torch.Tensor,
+        positions: NoPositions | None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attention over the own sequence, its past included."""
-        biases_scores = positions is not None and positions.biases_scores
-        if biases_scores:
+        """Self-attention over the sequence, its cached past included."""
+        query_positions: torch.Tensor | None = None
+        if positions is not None and positions.biases_scores:
             # Before the update: a static cache counts in place, in the tensor that `past_length` is.
             query_positions = past_length + torch.arange(query.shape[2], device=query.device)
         key_offset = 0
@@ -280,18 +275,21 @@ class Attention(nn.Module):
             _, key_offset = cache.get_mask_sizes(query.shape[2], self.layer_idx)
             key, value = cache.update(key, value, self.layer_idx)
         position_bias = None
-        if biases_scores:
+        if query_positions is not None:
             key_positions = key_offset + torch.arange(key.shape[2], device=query.device)
-            position_bias = positions.score_bias(key_positions - query_positions[:, None])[None].to(query.dtype)
+            bias: Any = positions.score_bias(key_positions - query_positions[:, None])
+            position_bias = bias[None].to(query.dtype)
         return self.attend(query, key, value, attention_mask, position_bias, **kwargs)
 
     def global_states(
-        self, hidden_states: torch.Tensor, rotations: tuple[torch.Tensor, torch.Tensor] | None
+        self, hidden_states: torch.Tensor, rotations: Rotations | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
-        """Queries, keys and values by which global tokens see, where they have projections of their own."""
+        """Queries, keys and values by which global tokens attend, where these have separate projections."""
         return None
 
-    def source_states(self, key_value_states: torch.Tensor, cache: Cache | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def cross_attention_states(
+        self, key_value_states: torch.Tensor, cache: Cache | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of the source, projected once a sequence."""
         if cache is None:
             return self.key_states(key_value_states), self.value_states(key_value_states)
@@ -302,20 +300,28 @@ class Attention(nn.Module):
         return layer.keys, layer.values
 
     def attend(
-        self, query, key, value, attention_mask, position_bias, output_attentions=False, **kwargs
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: AttentionMask | None,
+        position_bias: torch.Tensor | None,
+        output_attentions: bool | None = False,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Scores, weights and their sum over `value`, by the backend that the config names."""
-        backend = eager_attention_forward if output_attentions else self.backend()
+        backend: Callable[..., Any] = eager_attention_forward if output_attentions else self.backend()
         if position_bias is not None:
             kwargs["position_bias"] = position_bias
         dropout = self.dropout if self.training else 0.0
         return backend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs)
 
-    def backend(self) -> Callable:
+    def backend(self) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
+        """The attention function that the config names."""
         return ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
 
-    def summarize(self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None) -> torch.Tensor:
-        """The fixed-length view of a source whose last layer this is: the mean over real tokens, (batch, d_model)."""
+    def pool(self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None) -> torch.Tensor:
+        """The pooled context of a source whose last layer this is: the mean over real tokens, (batch, d_model)."""
         if padding_mask is None:
             return hidden_states.mean(dim=1)
         mask = padding_mask.to(hidden_states.dtype)[..., None]
@@ -332,9 +338,11 @@ class GeneralAttention(Attention):
     gets stuck.
     """
 
+    @override
     def add_score_parameters(self) -> None:
         self.k_proj = self.heads_projection(self.num_key_value_heads)
 
+    @override
     def query_states(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.split_heads(hidden_states)
 
@@ -342,9 +350,11 @@ class GeneralAttention(Attention):
 class DotAttention(GeneralAttention):
     """The score h_t^T h_s (Luong et al. 2015, section 3.1, "dot"): no parameters in it. Scaled as in "general"."""
 
+    @override
     def add_score_parameters(self) -> None:
         """Adds none."""
 
+    @override
     def key_states(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.split_heads(hidden_states)
 
@@ -356,19 +366,39 @@ class AdditiveAttention(Attention):
     It is no dot product, so it has one backend: this one. Memory grows with query_length x source_length x d_model.
     """
 
+    @override
     def add_score_parameters(self) -> None:
         super().add_score_parameters()
         self.score_vector = nn.Parameter(torch.empty(self.num_heads, self.head_dim))
 
     def init_parameters(self) -> None:
+        """Gives `score_vector` fresh values, uniform within 1 / sqrt(head_dim)."""
         bound = self.head_dim**-0.5
         init.uniform_(self.score_vector, -bound, bound)
 
+    @override
     @classmethod
-    def build_cross_mask(cls, config, inputs_embeds, encoder_hidden_states, padding_mask):
-        return super().build_cross_mask(eager_config(config), inputs_embeds, encoder_hidden_states, padding_mask)
+    def build_cross_attention_mask(
+        cls,
+        config: HfAttnConfig,
+        inputs_embeds: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+    ) -> AttentionMask | None:
+        config = eager_config(config)
+        return super().build_cross_attention_mask(config, inputs_embeds, encoder_hidden_states, padding_mask)
 
-    def attend(self, query, key, value, attention_mask, position_bias, output_attentions=False, **kwargs):
+    @override
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_bias: torch.Tensor | None,
+        output_attentions: bool | None = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.num_key_value_groups > 1:
             key, value = (states.repeat_interleave(self.num_key_value_groups, dim=1) for states in (key, value))
         energies = torch.tanh(query[:, :, :, None] + key[:, :, None])  # (batch, heads, query, key, head_dim)
@@ -378,12 +408,12 @@ class AdditiveAttention(Attention):
 
 class FixedContext(nn.Module):
     """
-    No attention: every target position sees the same summary of the source (Sutskever et al. 2014).
+    No attention: every target position sees the same pooled context of the source (Sutskever et al. 2014).
 
     The arguments are those of `Attention`; there are no weights to return.
     """
 
-    needs_summary = True
+    needs_pooling = True
     reads_hidden_states = False
 
     def __init__(self, d_model: int, bias: bool):
@@ -391,18 +421,25 @@ class FixedContext(nn.Module):
         self.out_proj = nn.Linear(d_model, d_model, bias=bias)
 
     @classmethod
-    def from_config(cls, config: HfAttnConfig, **kwargs):
+    def from_config(cls, config: HfAttnConfig, **kwargs: Any) -> Self:
+        """The module of any decoder layer."""
         return cls(config.d_model, config.use_bias)
 
     @classmethod
-    def build_cross_mask(cls, config, inputs_embeds, encoder_hidden_states, padding_mask):
-        return None
+    def build_cross_attention_mask(
+        cls,
+        config: HfAttnConfig,
+        inputs_embeds: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+    ) -> None:
+        """There is nothing to mask: the pooled context leaves out padding."""
 
-    @declares_keywords(LAYER_KEYWORDS)
+    @declares_keywords(LAYER_KEYWORDS | {"attention_mask", "key_value_states"})
     def forward(
-        self, hidden_states: torch.Tensor, *, initial_context: torch.Tensor, **kwargs
+        self, hidden_states: torch.Tensor, *, pooled_context: torch.Tensor, **kwargs: Any
     ) -> tuple[torch.Tensor, None]:
-        return self.out_proj(initial_context)[:, None].expand_as(hidden_states), None
+        return self.out_proj(pooled_context)[:, None].expand_as(hidden_states), None
 
 
 # trf-ignore: TRF025 as in `Attention`
@@ -415,7 +452,7 @@ class SlidingAttention(Attention):
     step that continues a cached sequence attends to the keys that the cache kept.
     """
 
-    def __init__(self, config: HfAttnConfig, **kwargs):
+    def __init__(self, config: HfAttnConfig, **kwargs: Any):
         super().__init__(config, **kwargs)
         window = config.window(self.layer_idx)
         self.left, self.right = (window - 1, 0) if self.is_causal else (window // 2, window // 2)
@@ -427,7 +464,10 @@ class SlidingAttention(Attention):
             self.k_proj_global = self.heads_projection(self.num_key_value_heads)
             self.v_proj_global = self.heads_projection(self.num_key_value_heads)
 
-    def global_states(self, hidden_states, rotations):
+    @override
+    def global_states(
+        self, hidden_states: torch.Tensor, rotations: Rotations | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None:
         if not self.has_global_projections or not self.num_global_tokens:
             return None
         projections = (self.q_proj_global, self.k_proj_global, self.v_proj_global)
@@ -436,16 +476,28 @@ class SlidingAttention(Attention):
             query, key = rotate(query, rotations), rotate(key, rotations)
         return query, key, value
 
+    @override
     @classmethod
-    def build_mask(cls, config, inputs_embeds, padding_mask, cache, layer_idx, is_decoder):
+    def build_mask(
+        cls,
+        config: HfAttnConfig,
+        inputs_embeds: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+        cache: Cache | None,
+        layer_idx: int,
+        is_decoder: bool,
+    ) -> AttentionMask | None:
+        """For a whole sequence its padding mask, bool (batch, length); for a step what its backend takes."""
         if not cls.continues(inputs_embeds, cache, layer_idx):
             return padding_mask_of(inputs_embeds, padding_mask)
         # CODEPATH: `long_encoder` has global tokens.
         if not config.global_attention_tokens:
             return create_sliding_window_causal_mask(config, inputs_embeds, padding_mask, cache, layer_idx=layer_idx)
 
-        def in_window_or_global(batch_idx, head_idx, query_idx, key_idx):
-            in_window = query_idx - key_idx < config.sliding_window
+        def in_window_or_global(
+            batch_idx: torch.Tensor, head_idx: torch.Tensor, query_idx: torch.Tensor, key_idx: torch.Tensor
+        ) -> torch.Tensor:
+            in_window = query_idx - key_idx < config.window(layer_idx)
             if padding_mask is None:
                 return in_window | (key_idx < config.global_attention_tokens)
             # A static cache has more keys than there are tokens yet.
@@ -468,24 +520,34 @@ class SlidingAttention(Attention):
             return False
         return states.shape[-2] == 1 or bool(cache.get_seq_length(layer_idx) > 0)
 
-    def attend_own(
-        self, query, key, value, attention_mask, cache, past_length, positions, **kwargs
+    @override
+    def self_attention(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: AttentionMask | None,
+        cache: Cache | None,
+        past_length: int | torch.Tensor,
+        positions: NoPositions | None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.continues(query, cache, self.layer_idx):
-            return super().attend_own(query, key, value, attention_mask, cache, past_length, positions, **kwargs)
+            return super().self_attention(query, key, value, attention_mask, cache, past_length, positions, **kwargs)
+        padding_mask: Any = attention_mask  # as `build_mask` made it
         if cache is not None:
             cache.update(key, value, self.layer_idx)
-        score_bias = positions.score_bias if positions is not None and positions.biases_scores else None
+        score_bias: Any = positions.score_bias if positions is not None and positions.biases_scores else None
         global_states = kwargs.get("global_states")
         if kwargs.get("output_attentions"):
-            return self.attend_densely(query, key, value, attention_mask, score_bias, global_states)
+            return self.attend_densely(query, key, value, padding_mask, score_bias, global_states)
         output = sliding_window_attention(
             query,
             key,
             value,
             left=self.left,
             right=self.right,
-            padding_mask=attention_mask,
+            padding_mask=padding_mask,
             num_global_tokens=self.num_global_tokens,
             relative_bias=score_bias,
             attention_function=self.attend_block,
@@ -493,7 +555,9 @@ class SlidingAttention(Attention):
         )
         return output, None
 
-    def attend_block(self, query, key, value, attention_mask):
+    def attend_block(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """One block of queries against its keys; `attention_mask` is additive."""
         backend = self.backend()
         if backend is not ALL_ATTENTION_FUNCTIONS["sdpa"]:
@@ -502,7 +566,15 @@ class SlidingAttention(Attention):
         dropout = self.dropout if self.training else 0.0
         return backend(self, query, key, value, attention_mask, dropout=dropout, scaling=self.scaling)
 
-    def attend_densely(self, query, key, value, padding_mask, score_bias, global_states=None):
+    def attend_densely(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+        score_bias: RelativeBias | None,
+        global_states: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The same numbers with every weight written out, for `output_attentions`: cost quadratic in the length."""
         length = query.shape[2]
         visible = sliding_window_mask(
@@ -544,30 +616,41 @@ class LinearAttention(Attention):
 
     carries_state = True
 
+    @override
     @classmethod
-    def build_mask(cls, config, inputs_embeds, padding_mask, cache, layer_idx, is_decoder):
+    def build_mask(
+        cls,
+        config: HfAttnConfig,
+        inputs_embeds: torch.Tensor,
+        padding_mask: torch.Tensor | None,
+        cache: Cache | None,
+        layer_idx: int,
+        is_decoder: bool,
+    ) -> torch.Tensor | None:
+        """The padding mask of these positions, bool (batch, length)."""
         return padding_mask_of(inputs_embeds, padding_mask)
 
+    @override
     @declares_keywords(LAYER_KEYWORDS)
     def forward(
         self,
         hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        padding_mask: torch.Tensor | None = None,
         cache: Cache | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key = self.query_states(hidden_states), self.key_states(hidden_states)
         value = self.value_states(hidden_states)
-        cache_layer = None if cache is None else cache.layers[self.layer_idx]
+        cache_layer: Any = None if cache is None else cache.layers[self.layer_idx]
         past_state = cache_layer.states if cache_layer is not None and cache_layer.is_initialized else None
         output, state = linear_attention(
-            query, key, value, is_causal=self.is_causal, padding_mask=attention_mask, state=past_state
+            query, key, value, is_causal=self.is_causal, padding_mask=padding_mask, state=past_state
         )
         if cache_layer is not None:
             cache_layer.update_states(state, hidden_states.shape[1])
         weights = None
         if kwargs.get("output_attentions") and past_state is None:
-            weights = linear_attention_weights(query, key, is_causal=self.is_causal, padding_mask=attention_mask)
+            weights = linear_attention_weights(query, key, is_causal=self.is_causal, padding_mask=padding_mask)
         return self.out_proj(output.flatten(2)), weights
 
 

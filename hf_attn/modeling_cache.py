@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from transformers.cache_utils import (
@@ -23,6 +23,7 @@ from transformers.cache_utils import (
     StaticLayer,
 )
 from transformers.utils import is_torchdynamo_compiling
+from typing_extensions import override
 
 from .configuration_hf_attn import STATE_CACHE, HfAttnConfig
 from .modeling_versions import CACHE_NAME
@@ -40,7 +41,7 @@ class RecurrentCacheLayer(CacheLayerMixin):
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__()
         self.states: tuple[torch.Tensor, ...] | None = None
         self.cumulative_length: Any = 0  # tokens seen: an int, or a tensor where addresses must stay
@@ -51,19 +52,24 @@ class RecurrentCacheLayer(CacheLayerMixin):
         self.is_initialized = True
         self.cumulative_length += num_new_tokens
 
+    @override
     def get_seq_length(self) -> int:
         return self.cumulative_length
 
+    @override
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.cumulative_length + query_length, 0
 
+    @override
     def get_max_length(self) -> int:
         return -1
 
-    def lazy_initialization(self, key_states, value_states) -> None:
+    @override
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         raise TypeError("A recurrent cache layer holds no keys and values; its layer calls `update_states`.")
 
-    def update(self, key_states, value_states, *args, **kwargs):
+    @override
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> NoReturn:
         raise TypeError("A recurrent cache layer holds no keys and values; its layer calls `update_states`.")
 
     def crop(self, tokens_to_remove: int) -> None:
@@ -77,6 +83,7 @@ class RecurrentCacheLayer(CacheLayerMixin):
         if self.states is not None:
             self.states = tuple(function(state) for state in self.states)
 
+    @override
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         self._apply(lambda state: state.index_select(0, beam_idx.to(state.device)))
 
@@ -86,12 +93,15 @@ class RecurrentCacheLayer(CacheLayerMixin):
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         self._apply(lambda state: state[indices, ...])
 
+    @override
     def offload(self) -> None:
         self._apply(lambda state: state.to("cpu", non_blocking=True))
 
+    @override
     def prefetch(self) -> None:
         """Nothing to do: a layer moves its state to the device of its input, and a state is small."""
 
+    @override
     def reset(self) -> None:
         self.states = None
         self.is_initialized = False
@@ -103,11 +113,12 @@ class StaticRecurrentCacheLayer(RecurrentCacheLayer):
 
     is_compileable = True
 
-    def __init__(self, max_cache_len: int, **kwargs):
+    def __init__(self, max_cache_len: int, **kwargs: Any):
         super().__init__()
         self.max_cache_len = max_cache_len
         self.cumulative_length = torch.tensor(0, dtype=torch.long)
 
+    @override
     def update_states(self, states: tuple[torch.Tensor, ...], num_new_tokens: int) -> None:
         if self.states is None:
             self.states = tuple(torch.empty_like(state) for state in states)
@@ -120,15 +131,19 @@ class StaticRecurrentCacheLayer(RecurrentCacheLayer):
         self.is_initialized = True
         self.cumulative_length.add_(num_new_tokens)
 
+    @override
     def get_seq_length(self) -> int:
         return self.cumulative_length if self.is_initialized else 0
 
+    @override
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.max_cache_len, 0
 
+    @override
     def get_max_length(self) -> int:
         return self.max_cache_len
 
+    @override
     def reset(self) -> None:
         self.states = None
         self.is_initialized = False
@@ -163,12 +178,12 @@ def adapt_cache(cache: Cache, config: HfAttnConfig, source_length: int | None = 
     """
     if not isinstance(cache, EncoderDecoderCache):
         cache = EncoderDecoderCache(cache, DynamicCache())
-    own_layers = cache.self_attention_cache.layers
-    source_layers = cache.cross_attention_cache.layers
-    while len(own_layers) < config.decoder_layers:
-        own_layers.append(DynamicLayer())
+    self_attention_layers = cache.self_attention_cache.layers
+    cross_attention_layers = cache.cross_attention_cache.layers
+    while len(self_attention_layers) < config.decoder_layers:
+        self_attention_layers.append(DynamicLayer())
     for layer_idx, cache_type in enumerate(config.cache_layer_types):
-        layer = own_layers[layer_idx]
+        layer = self_attention_layers[layer_idx]
         if cache_type == STATE_CACHE and not isinstance(layer, RecurrentCacheLayer):
             if layer.is_initialized:
                 raise ValueError(
@@ -176,10 +191,10 @@ def adapt_cache(cache: Cache, config: HfAttnConfig, source_length: int | None = 
                     f"`{config.decoder_layer_types[layer_idx]}`, which keeps a state. Build it with "
                     "`DynamicCache(config=model.config)`, or let the model build it."
                 )
-            own_layers[layer_idx] = RecurrentCacheLayer()
-    for layer_idx, layer in enumerate(source_layers):
+            self_attention_layers[layer_idx] = RecurrentCacheLayer()
+    for layer_idx, layer in enumerate(cross_attention_layers):
         if isinstance(layer, (StaticLayer, StaticRecurrentCacheLayer)) and type(layer) is not StaticLayer:
-            source_layers[layer_idx] = StaticLayer(max_cache_len=source_length or layer.max_cache_len)
+            cross_attention_layers[layer_idx] = StaticLayer(max_cache_len=source_length or layer.max_cache_len)
         elif type(layer) not in (DynamicLayer, StaticLayer):
-            source_layers[layer_idx] = DynamicLayer()
+            cross_attention_layers[layer_idx] = DynamicLayer()
     return cache

@@ -22,7 +22,7 @@ from .modeling_loss import IGNORE_INDEX, chunked_row_loss, divide_by_items
 
 class CopiedTokens(NamedTuple):
     """
-    What each target position may copy, and how likely that is.
+    The tokens that each target position may copy, and how likely that is.
 
     Args:
         tokens (`torch.LongTensor`): (batch, source_length), the distinct tokens of each source, then zeros.
@@ -58,24 +58,24 @@ class CopyHead(nn.Module):
         self,
         hidden_states: torch.Tensor,
         inputs_embeds: torch.Tensor,
-        source_states: torch.Tensor,
-        source_weights: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        cross_attention_weights: torch.Tensor,
         source_ids: torch.LongTensor,
     ) -> CopiedTokens:
         """
         Args:
             hidden_states, inputs_embeds (`torch.Tensor`): What leaves and what enters the decoder, each (batch,
                 target_length, d_model).
-            source_states (`torch.Tensor`): What leaves the encoder, (batch, source_length, d_model).
-            source_weights (`torch.Tensor`): Attention, (batch, target_length, source_length); rows sum to 1, 0 at
+            encoder_hidden_states (`torch.Tensor`): (batch, source_length, d_model).
+            cross_attention_weights (`torch.Tensor`): (batch, target_length, source_length); rows sum to 1, 0 at
                 padding.
             source_ids (`torch.LongTensor`): (batch, source_length).
         """
-        context = torch.matmul(source_weights.to(source_states.dtype), source_states)
-        gate = self.gate(torch.cat([context, hidden_states, inputs_embeds], dim=-1)).to(source_weights.dtype)
+        context = torch.matmul(cross_attention_weights.to(encoder_hidden_states.dtype), encoder_hidden_states)
+        gate = self.gate(torch.cat([context, hidden_states, inputs_embeds], dim=-1)).to(cross_attention_weights.dtype)
         tokens, places = distinct_tokens(source_ids)
-        places = places[:, None].expand_as(source_weights)
-        weights = torch.zeros_like(source_weights).scatter_add(-1, places, source_weights)
+        places = places[:, None].expand_as(cross_attention_weights)
+        weights = torch.zeros_like(cross_attention_weights).scatter_add(-1, places, cross_attention_weights)
         is_attended = weights > 0
         log_weights = torch.where(is_attended, weights, 1).log().masked_fill(~is_attended, -torch.inf)
         return CopiedTokens(tokens, nn.functional.logsigmoid(-gate) + log_weights, nn.functional.logsigmoid(gate))
@@ -145,7 +145,13 @@ def chunked_mixture_loss(
     indices = torch.cat([targets, tokens], dim=1) if label_smoothing else targets
     row_inputs = (copied.log_generate[is_target], log_copied_target, *([log_copy] if label_smoothing else []))
 
-    def row_loss(selected, log_norms, log_generate, log_copied_target, log_copy=None):
+    def row_loss(
+        selected: torch.Tensor,
+        log_norms: torch.Tensor,
+        log_generate: torch.Tensor,
+        log_copied_target: torch.Tensor,
+        log_copy: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         log_scale = log_generate - log_norms[:, None]
         log_vocabulary = selected + log_scale
         total = -(1 - label_smoothing) * torch.logaddexp(log_vocabulary[:, 0], log_copied_target).sum()
@@ -164,7 +170,7 @@ def chunked_mixture_loss(
 
 
 def coverage_loss(
-    source_weights: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+    cross_attention_weights: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
 ) -> torch.Tensor:
     """
     The attention on what was attended to before, sum_i min(a_i, c_i) (See et al. 2017, equation 13), c the sum of
@@ -174,14 +180,14 @@ def coverage_loss(
     before; here all steps are trained at once, and generation needs no coverage.
 
     Args:
-        source_weights (`torch.Tensor`): (batch, target_length, source_length).
+        cross_attention_weights (`torch.Tensor`): (batch, target_length, source_length).
         labels (`torch.Tensor`): (batch, target_length); a position with -100 neither counts nor covers.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*): The divisor, as in `sequence_loss`.
 
     Returns:
         `torch.Tensor`: A scalar, float32, between 0 and 1 for the mean over target positions.
     """
-    labels = labels.to(source_weights.device)
-    weights = source_weights * (labels != IGNORE_INDEX)[..., None]
+    labels = labels.to(cross_attention_weights.device)
+    weights = cross_attention_weights * (labels != IGNORE_INDEX)[..., None]
     coverage = weights.cumsum(dim=1) - weights
     return divide_by_items(torch.minimum(weights, coverage).sum(), labels, num_items_in_batch)

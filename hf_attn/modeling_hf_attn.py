@@ -9,11 +9,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
-from transformers.generation import GenerationMixin, GenerationMode
+from transformers.generation import GenerationConfig, GenerationMixin, GenerationMode
 from transformers.modeling_outputs import (
     BaseModelOutput,
     Seq2SeqLMOutput,
@@ -28,6 +29,7 @@ from transformers.utils import (
     can_return_tuple,
     is_torchdynamo_compiling,
 )
+from typing_extensions import override
 
 from .configuration_hf_attn import HfAttnConfig
 from .configuration_mechanisms import LAYER_TYPES
@@ -47,14 +49,14 @@ from .modeling_stacks import (
 from .modeling_versions import CACHE_NAME, take_either_name
 
 
-@auto_docstring(custom_intro="What the encoder-decoder returns.")
+@auto_docstring(custom_intro="The output of the encoder-decoder.")
 @dataclass
 class HfAttnModelOutput(Seq2SeqModelOutput):
     r"""
     cross_attention_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
         As in [`HfAttnDecoderOutput`].
     decoder_inputs_embeds (`torch.FloatTensor` of shape `(batch_size, target_length, d_model)`, *optional*):
-        What the decoder read, scaled, without positions.
+        The inputs of the decoder, scaled, without positions.
     """
 
     cross_attention_weights: torch.Tensor | None = None
@@ -101,17 +103,20 @@ class HfAttnModel(HfAttnPreTrainedModel):
         self.decoder = HfAttnDecoder(config)
         self.post_init()
 
-    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict:
+    @override
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Whether source and target share one table is not what `tie_word_embeddings` says: the output projection."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels=True)
         return dict(self._tied_weights_keys)
 
-    def get_input_embeddings(self):
+    @override
+    def get_input_embeddings(self) -> nn.Module:
         """Of source and target, or where each has its own, of the source."""
         return self.encoder.embed_tokens if self.shared is None else self.shared
 
-    def set_input_embeddings(self, value):
+    @override
+    def set_input_embeddings(self, value: Any) -> None:
         """As `get_input_embeddings`."""
         if self.shared is None:
             self.encoder.embed_tokens = value
@@ -120,7 +125,8 @@ class HfAttnModel(HfAttnPreTrainedModel):
         self.encoder.embed_tokens = self.shared
         self.decoder.embed_tokens = self.shared
 
-    def __setattr__(self, name, value):
+    @override
+    def __setattr__(self, name: str, value: Any) -> None:
         """As `nn.Module.__setattr__`; what is put around `shared` for an adapter is handed on to the stacks."""
         super().__setattr__(name, value)
         if name == "shared":
@@ -240,8 +246,8 @@ class HfAttnModel(HfAttnPreTrainedModel):
         )
 
 
-def model_outputs(outputs: HfAttnModelOutput) -> dict:
-    """What every head hands on from the model below it."""
+def model_outputs(outputs: HfAttnModelOutput) -> dict[str, Any]:
+    """The outputs of the model below a head that every head hands on."""
     names = (
         f"{CACHE_NAME} decoder_hidden_states decoder_attentions cross_attentions encoder_last_hidden_state "
         "encoder_hidden_states encoder_attentions"
@@ -278,6 +284,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             labels, labels != IGNORE_INDEX, self.config.pad_token_id, self.config.decoder_start_token_id
         )
 
+    @override
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
     ) -> nn.Embedding:
@@ -329,15 +336,28 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         return embedding
 
     @staticmethod
-    def create_masks_for_generate(config, inputs_embeds, attention_mask, *args, **kwargs):
+    def create_masks_for_generate(
+        config: HfAttnConfig,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor | None:
         """Leaves the masks to the decoder, which builds one for each type of its layers."""
         return attention_mask
 
-    def _prepare_generation_config(self, generation_config, **kwargs):
+    @override
+    def _prepare_generation_config(self, generation_config: GenerationConfig | None, **kwargs: Any) -> Any:
         take_either_name(kwargs, CACHE_NAME)
         return super()._prepare_generation_config(generation_config, **kwargs)  # type: ignore[misc]
 
-    def _validate_generation_mode(self, generation_mode, generation_config, generation_mode_kwargs):
+    @override
+    def _validate_generation_mode(
+        self,
+        generation_mode: GenerationMode,
+        generation_config: GenerationConfig,
+        generation_mode_kwargs: dict[str, Any],
+    ) -> None:
         assistant = generation_mode_kwargs.get("assistant_model", self)
         layer_types = {*self.config.decoder_layer_types, *getattr(assistant.config, "decoder_layer_types", ())}
         stateful = {name for name in layer_types if LAYER_TYPES[name].carries_state}
@@ -349,7 +369,10 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
             )
         super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)  # type: ignore[misc]
 
-    def _prepare_cache_for_generation(self, generation_config, model_kwargs, *args, **kwargs):
+    @override
+    def _prepare_cache_for_generation(
+        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)  # type: ignore[misc]
         cache = model_kwargs.get(CACHE_NAME)
         if cache is not None:
@@ -382,7 +405,7 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
         encoder_outputs: BaseModelOutput | tuple[torch.Tensor, ...] | None,
         input_ids: torch.LongTensor | None,
     ) -> CopiedTokens | None:
-        """What can be copied from the first of the three that has source ids; `None` without `copy_attention`."""
+        """The tokens to copy, of the first of the three that has source ids; `None` without `copy_attention`."""
         if self.copy_head is None:
             return None
         if source_ids is None:

@@ -29,10 +29,8 @@ TRANSFORMERS_KEYWORDS = frozenset(
         *("tokenizer", "assistant_tokenizer"),
     }
 )
-# What a layer hands to its mixer and its cross-attention, each of which declares those that it uses.
-LAYER_KEYWORDS = frozenset(
-    {"attention_mask", "key_value_states", "cache", "positions", "rotations", "pooled_context"}
-)
+# Those that a layer hands to its mixer and its cross-attention, each of which declares the ones that it uses.
+LAYER_KEYWORDS = frozenset({"cache", "positions", "rotations", "pooled_context"})
 # What an attention gives to a backend itself.
 _GIVEN_TO_BACKENDS = frozenset(
     {"module", "query", "key", "value", "attention_mask", "scaling", "dropout", "position_bias", "cache"}
@@ -64,7 +62,7 @@ def declares_keywords(handed_on: Iterable[str] = ()) -> Callable[[Callable], Cal
         shown = with_installed_name(signature)
 
         @wraps(forward)
-        def checked(self, *args, **kwargs):
+        def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
             if "cache" in declared:
                 take_either_name(kwargs)
             for name in kwargs:

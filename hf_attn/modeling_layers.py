@@ -20,6 +20,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_hf_attn import HfAttnConfig
 from .configuration_mechanisms import LAYER_TYPES, NORM_TYPES, check_choice
+from .modeling_attention import AttentionMask, Rotations
+from .modeling_dropout import dropout
 from .modeling_keywords import LAYER_KEYWORDS, declares_keywords
 from .modeling_positions import NoPositions
 
@@ -38,33 +40,6 @@ def resolve_class(path: str | type) -> Any:
 def build_norm(config: HfAttnConfig) -> nn.Module:
     """A norm over the hidden states, with learned scale (and shift: `layernorm`)."""
     return getattr(nn, NORM_TYPES[config.norm_type])(config.d_model, eps=config.layer_norm_eps)
-
-
-def dropout(inputs: torch.Tensor, p: float, training: bool) -> torch.Tensor:
-    """
-    `torch.nn.functional.dropout`; on CPU several times as fast, by drawing 16 random bits a number.
-
-    Args:
-        inputs (`torch.Tensor`): Any shape.
-        p (`float`): Probability of a zero; on CPU rounded to a multiple of 2**-16.
-        training (`bool`): False: `inputs` are returned as they are.
-
-    Returns:
-        `torch.Tensor`: As `inputs`; what is kept is scaled so that the mean stays.
-    """
-    if not training:
-        return inputs
-    if inputs.device.type != "cpu" or not 0 < p < 1 or torch.compiler.is_compiling():
-        return nn.functional.dropout(inputs, p=p, training=training)
-    numbers_a_draw = 4
-    draws = torch.empty(-(-inputs.numel() // numbers_a_draw), dtype=torch.int64).random_(-(2**63), None)
-    dropped = round(p * 2**16)
-    kept = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape).ge_(dropped - 2**15)  # 1 or 0
-    scale = torch.tensor(2**16 / (2**16 - dropped), dtype=inputs.dtype)
-    if inputs.element_size() == kept.element_size():
-        # The bits of the scale, or none: much faster than a conversion.
-        return inputs * kept.mul_(scale.view(torch.int16)).view(inputs.dtype)
-    return inputs * kept.to(inputs.dtype).mul_(scale)
 
 
 class FeedForward(nn.Module):
@@ -101,7 +76,7 @@ class FeedForward(nn.Module):
         activation: TensorFunction,
         fc2: TensorFunction,
     ) -> torch.Tensor:
-        """The formula over its four functions: the children, or for a decoding step what calls them at less cost."""
+        """The formula over its four functions: the children, or for a decoding step cheaper calls of them."""
         inner = fc1(hidden_states)
         inner = activation(inner) if gate is None else activation(gate(hidden_states)) * inner
         return fc2(dropout(inner, p=self.dropout, training=self.training))
@@ -109,7 +84,7 @@ class FeedForward(nn.Module):
 
 class HfAttnLayer(GradientCheckpointingLayer):
     """
-    One layer of either stack: a mixer, in the decoder an attention over the source, and a feed-forward.
+    One layer of either stack: a mixer, in the decoder a cross-attention, and a feed-forward.
 
     Args:
         config (`HfAttnConfig`): Names the mixer of the layer, the cross-attention, the norm and the sizes.
@@ -155,40 +130,39 @@ class HfAttnLayer(GradientCheckpointingLayer):
     def forward(
         self,
         hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        mixer_mask: AttentionMask | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
         pooled_context: torch.Tensor | None = None,
-        encoder_attention_mask: torch.Tensor | None = None,
+        cross_attention_mask: AttentionMask | None = None,
         cache: EncoderDecoderCache | None = None,
         positions: NoPositions | None = None,
-        rotations: tuple[torch.Tensor, torch.Tensor] | None = None,
-        **kwargs,
+        rotations: Rotations | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Args:
             hidden_states (`torch.Tensor`): (batch, length, d_model).
-            attention_mask, encoder_attention_mask (`torch.Tensor`, *optional*): As the mixer's `build_mask` and the
-                cross-attention's `build_cross_attention_mask` made them; the latter for eager attention in a layer that
-                `returns_cross_attention_weights`.
+            mixer_mask (`torch.Tensor` or `BlockMask`, *optional*): From the mixer's `build_mask`.
             encoder_hidden_states (`torch.Tensor`, *optional*): The source, (batch, source_length, d_model); without
-                it a decoder layer does not attend to a source.
-            pooled_context (`torch.Tensor`, *optional*): A summary of the source, (batch, d_model).
+                it a decoder layer has no cross-attention.
+            pooled_context (`torch.Tensor`, *optional*): The pooled source, (batch, d_model).
+            cross_attention_mask (`torch.Tensor` or `BlockMask`, *optional*): From the cross-attention's
+                `build_cross_attention_mask`; for eager attention where the layer `returns_cross_attention_weights`.
             cache (`EncoderDecoderCache`, *optional*): Read and extended.
-            positions, rotations: The stack's position scheme, and what it says of these positions.
+            positions, rotations: The stack's position scheme, and its rotations of these positions.
 
         Returns:
             `tuple[torch.Tensor, torch.Tensor | None]`: Hidden states, (batch, length, d_model); and where the layer
-            `returns_cross_attention_weights`, the weights over the source averaged over heads, float32 (batch, length,
-            source_length).
+            `returns_cross_attention_weights`, these averaged over heads, float32 (batch, length, source_length).
         """
-        self_attention_cache = None if cache is None else cache.self_attention_cache
+        mixer_cache = None if cache is None else cache.self_attention_cache
         cross_attention_cache = None if cache is None else cache.cross_attention_cache
 
         def mix(states: torch.Tensor) -> torch.Tensor:
             return self.mixer(
                 states,
-                attention_mask,
-                cache=self_attention_cache,
+                mixer_mask,
+                cache=mixer_cache,
                 pooled_context=pooled_context,
                 positions=positions,
                 rotations=rotations,
@@ -197,11 +171,11 @@ class HfAttnLayer(GradientCheckpointingLayer):
 
         cross_attention_weights = None
 
-        def attend_to_source(states: torch.Tensor) -> torch.Tensor:
+        def cross_attend(states: torch.Tensor) -> torch.Tensor:
             nonlocal cross_attention_weights
             outputs, weights = self.encoder_attn(
                 states,
-                attention_mask=encoder_attention_mask,
+                attention_mask=cross_attention_mask,
                 key_value_states=encoder_hidden_states,
                 cache=cross_attention_cache,
                 pooled_context=pooled_context,
@@ -214,7 +188,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
 
         hidden_states = self.residual(hidden_states, mix, self.mixer_layer_norm)
         if encoder_hidden_states is not None:
-            hidden_states = self.residual(hidden_states, attend_to_source, self.encoder_attn_layer_norm)
+            hidden_states = self.residual(hidden_states, cross_attend, self.encoder_attn_layer_norm)
         if self.feed_forward is not None:
             hidden_states = self.residual(hidden_states, self.feed_forward, self.final_layer_norm)
         return hidden_states, cross_attention_weights
@@ -222,7 +196,7 @@ class HfAttnLayer(GradientCheckpointingLayer):
     def residual(
         self, hidden_states: torch.Tensor, branch: TensorFunction, norm: TensorFunction | None
     ) -> torch.Tensor:
-        """`hidden_states` plus what `branch` makes of them, the norm before the branch or after the sum."""
+        """`hidden_states` plus the outputs of `branch` for them, the norm before the branch or after the sum."""
         inputs = norm(hidden_states) if norm is not None and self.norm_first else hidden_states
         outputs = dropout(branch(inputs), p=self.dropout, training=self.training)
         hidden_states = hidden_states + outputs

@@ -12,10 +12,12 @@ logits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
+from typing_extensions import override
 
 
 IGNORE_INDEX = -100
@@ -213,7 +215,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden_states, weight, bias, labels, label_smoothing, dtype):
+    @override
+    def forward(
+        ctx: Any,
+        hidden_states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        labels: torch.Tensor,
+        label_smoothing: float,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         vocab_size = weight.shape[0]
         precise = torch.promote_types(dtype, torch.float32)
@@ -227,7 +238,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = -label_smoothing * mean_logits
         grad_hidden = torch.empty_like(inputs) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=precise) if needs_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=precise) if needs_bias else None
+        grad_bias = torch.zeros_like(bias, dtype=precise) if bias is not None and needs_bias else None
         for chunk, logits in _logit_chunks(inputs, projection, bias):
             targets = labels[chunk].clamp(min=0)[:, None]
             target_logits = logits.gather(1, targets)
@@ -254,8 +265,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
+    @override
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_total):
+    def backward(ctx: Any, grad_total: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         gradients = [
             None if gradient is None else (gradient * grad_total).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
@@ -267,14 +279,24 @@ class _ChunkedRowLoss(torch.autograd.Function):
     """Gradients of `row_loss` by its arguments come from autograd; that of a normaliser by its logits is softmax."""
 
     @staticmethod
-    def forward(ctx, row_loss, dtype, hidden_states, weight, bias, indices, *row_inputs):
+    @override
+    def forward(
+        ctx: Any,
+        row_loss: Callable[..., torch.Tensor],
+        dtype: torch.dtype,
+        hidden_states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        indices: torch.Tensor,
+        *row_inputs: torch.Tensor,
+    ) -> torch.Tensor:
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[2:5]
         precise = torch.promote_types(dtype, torch.float32)
         inputs, projection = hidden_states.to(dtype), weight.to(dtype)
         total = torch.zeros((), dtype=precise, device=inputs.device)
         grad_hidden = torch.empty_like(inputs) if needs_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=precise) if needs_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=precise) if needs_bias else None
+        grad_bias = torch.zeros_like(bias, dtype=precise) if bias is not None and needs_bias else None
         grad_rows = [torch.empty_like(rows) for rows in row_inputs]
         for chunk, logits in _logit_chunks(inputs, projection, bias):
             probabilities, log_norms = _softmax_and_log_norms(logits)
@@ -303,8 +325,9 @@ class _ChunkedRowLoss(torch.autograd.Function):
         return total
 
     @staticmethod
+    @override
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_total):
+    def backward(ctx: Any, grad_total: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_hidden, grad_weight, grad_bias, *grad_rows = (
             None if gradient is None else (gradient * grad_total).to(dtype)
             for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)

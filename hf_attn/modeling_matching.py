@@ -4,7 +4,7 @@
 # law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
 # permissions and limitations under the License.
-"""What the two texts of a source, such as a question and its context, have in common."""
+"""Tokens that the two texts of a source, such as a question and its context, have in common."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import nn
 from transformers import initialization as init
+from typing_extensions import override
 
 
 class NoPositions(nn.Module):
@@ -80,7 +81,7 @@ class NoPositions(nn.Module):
         return None
 
     def score_bias(self, relative_positions: torch.Tensor) -> torch.Tensor | None:
-        """What is added to the scores of keys at `relative_positions` (key - query): float32 (num_heads, *shape)."""
+        """The bias added to the scores of keys at `relative_positions` (key - query): float32 (num_heads, *shape)."""
         return None
 
     @property
@@ -97,6 +98,7 @@ class SinusoidalPositions(NoPositions):
 
     has_table = True
 
+    @override
     def add_parameters(self, d_model: int, max_positions: int) -> None:
         self.table = nn.Buffer(torch.empty(max_positions, d_model), persistent=False)
         self.init_table()
@@ -113,6 +115,7 @@ class SinusoidalPositions(NoPositions):
         angles = torch.arange(num_positions, dtype=torch.float64)[:, None] / 10000 ** (channels / d_model)
         return torch.cat((angles[:, 0::2].sin(), angles[:, 1::2].cos()), dim=-1).float()
 
+    @override
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         return self.table[position_ids]
 
@@ -124,6 +127,7 @@ class Tensor2TensorPositions(SinusoidalPositions):
     """
 
     @staticmethod
+    @override
     def sinusoids(num_positions: int, d_model: int) -> torch.Tensor:
         half = d_model // 2
         channels = torch.arange(half).float()
@@ -138,9 +142,11 @@ class LearnedPositions(NoPositions):
 
     has_table = True
 
+    @override
     def add_parameters(self, d_model: int, max_positions: int) -> None:
         self.embedding = nn.Embedding(max_positions, d_model)
 
+    @override
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         return self.embedding(position_ids)
 
@@ -148,6 +154,7 @@ class LearnedPositions(NoPositions):
 class RotaryPositions(NoPositions):
     """Rotary positions (Su et al. 2021, section 3.2.2, equation 15), the two halves of a head paired."""
 
+    @override
     def rotations(self, position_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         channels = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=position_ids.device)
         frequencies = self.rope_theta ** (-channels / self.head_dim)
@@ -159,9 +166,11 @@ class RotaryPositions(NoPositions):
 class RelativeBias(NoPositions):
     """T5's learned bias, one a head and bucket of distances (Raffel et al. 2020, section 2.1)."""
 
+    @override
     def add_parameters(self, d_model: int, max_positions: int) -> None:
         self.embedding = nn.Embedding(self.num_buckets, self.num_heads)
 
+    @override
     def score_bias(self, relative_positions: torch.Tensor) -> torch.Tensor:
         return self.embedding(self.buckets(relative_positions)).movedim(-1, 0).float()
 
@@ -183,6 +192,7 @@ class RelativeBias(NoPositions):
 class LayerRelativeBias(NoPositions):
     """`RelativeBias` with a table of its own in each layer (UMT5; Chung et al. 2023)."""
 
+    @override
     def add_parameters(self, d_model: int, max_positions: int) -> None:
         self.layers = nn.ModuleList(
             [
@@ -200,6 +210,7 @@ class LayerRelativeBias(NoPositions):
             ]
         )
 
+    @override
     def of_layer(self, layer_idx: int) -> NoPositions:
         return cast(NoPositions, self.layers[layer_idx])
 
@@ -207,6 +218,7 @@ class LayerRelativeBias(NoPositions):
 class AlibiPositions(NoPositions):
     """A fixed penalty linear in the distance, its slope geometric in the head (Press et al. 2022, section 3)."""
 
+    @override
     def score_bias(self, relative_positions: torch.Tensor) -> torch.Tensor:
         heads = torch.arange(1, self.num_heads + 1, dtype=torch.float32, device=relative_positions.device)
         slopes = 2 ** (-8 * heads / self.num_heads)

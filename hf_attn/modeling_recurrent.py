@@ -17,13 +17,14 @@ Padding may stand anywhere: masked positions are skipped and give zeros, and no 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 from transformers import Cache
 from transformers import initialization as init
 from transformers.utils.generic import maybe_autocast
+from typing_extensions import override
 
 from .configuration_hf_attn import HfAttnConfig
 from .modeling_attention import padding_mask_of
@@ -31,17 +32,19 @@ from .modeling_keywords import LAYER_KEYWORDS, declares_keywords
 from .modeling_loss import product_dtype
 
 
-# Each of shape (batch_size, d_hidden); the first is the layer's output at the last position.
+# Batch first; a mixer's docstring says what they are.
 States = tuple[torch.Tensor, ...]
+# The projections of the inputs and of the state in one direction.
+Projections = tuple[nn.Linear, nn.Linear]
 
 
 class RecurrentMixer(nn.Module, ABC):
     """
-    What all recurrent mixers share: the state's way in and out of the cache, and the summary of a sequence.
+    The base of the recurrent mixers: the state's way in and out of the cache, and the pooling of a sequence.
 
     Args:
         d_model (`int`): Width of input and output.
-        is_decoder (`bool`): The mixer belongs to a decoder: its first state may come from `initial_context`.
+        is_decoder (`bool`): The mixer belongs to a decoder: its first state may come from `pooled_context`.
         bidirectional (`bool`): Half of the width runs from the end to the start. Not for a decoder.
         bias (`bool`, *optional*, defaults to `True`): Whether the projections have biases.
         layer_idx (`int`, *optional*): Index of the layer's entry in the cache.
@@ -53,8 +56,8 @@ class RecurrentMixer(nn.Module, ABC):
     num_states = 1
     #: The layer keeps a state of fixed size in place of keys and values.
     carries_state = True
-    #: The layer starts from a summary of the source.
-    needs_summary = False
+    #: The layer reads the pooled context of the source.
+    needs_pooling = False
 
     def __init__(
         self, d_model: int, *, is_decoder: bool, bidirectional: bool, bias: bool = True, layer_idx: int | None = None
@@ -75,7 +78,7 @@ class RecurrentMixer(nn.Module, ABC):
         self.layer_idx = layer_idx
 
     @classmethod
-    def from_config(cls, config: HfAttnConfig, *, stack: str, layer_idx: int, is_causal: bool):
+    def from_config(cls, config: HfAttnConfig, *, stack: str, layer_idx: int, is_causal: bool) -> Self:
         """The mixer of layer `layer_idx` of `stack` (`"encoder"` or `"decoder"`)."""
         return cls(
             config.d_model,
@@ -95,30 +98,30 @@ class RecurrentMixer(nn.Module, ABC):
         layer_idx: int,
         is_decoder: bool,
     ) -> torch.Tensor | None:
-        """What `forward` takes as `attention_mask`: the padding of these positions, `(batch_size, length)`."""
+        """The padding mask of these positions, bool `(batch_size, length)`."""
         return padding_mask_of(inputs_embeds, padding_mask)
 
     @declares_keywords(LAYER_KEYWORDS)
     def forward(
         self,
         hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
+        padding_mask: torch.Tensor | None = None,
         *,
         cache: Cache | None = None,
-        initial_context: torch.Tensor | None = None,
-        **kwargs,
+        pooled_context: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
         """
         Runs the recurrence over a sequence, or over the next tokens of one whose state is cached.
 
         Args:
             hidden_states (`torch.FloatTensor` of shape `(batch_size, length, d_model)`): The layer's input.
-            attention_mask (`torch.BoolTensor` of shape `(batch_size, length)`, *optional*):
+            padding_mask (`torch.BoolTensor` of shape `(batch_size, length)`, *optional*):
                 True at real tokens; the others neither change the state nor get an output. `None`: all are real.
             cache (`Cache`, *optional*): Its entry `layer_idx` gives the state to start from, if it has one,
                 and receives the state after the last real token.
-            initial_context (`torch.FloatTensor` of shape `(batch_size, d_model)`, *optional*):
-                Summary of the source. The state of a decoder starts from it where the cache has none yet.
+            pooled_context (`torch.FloatTensor` of shape `(batch_size, d_model)`, *optional*):
+                The pooled source. The state of a decoder starts from it where the cache has none yet.
             kwargs: What other mixers need; not used.
 
         Returns:
@@ -134,52 +137,69 @@ class RecurrentMixer(nn.Module, ABC):
                 raise ValueError("`layer_idx` must be set where `cache` is used, got None: give it on creation")
             cache_layer = cache.layers[self.layer_idx]
         if cache_layer is None or cache_layer.states is None:
-            states = self._initial_states(hidden_states, initial_context)
+            states = self._initial_states(hidden_states, pooled_context)
         else:
             states = tuple(state.to(hidden_states.device) for state in cache_layer.states)
-        outputs, states = self._mix(hidden_states, attention_mask, states, keep_states=cache_layer is not None)
+        outputs, states = self._mix(hidden_states, padding_mask, states, keep_states=cache_layer is not None)
         if cache_layer is not None:
             cache_layer.update_states(states, hidden_states.shape[1])
-        if attention_mask is not None:
-            outputs = outputs.masked_fill(~attention_mask[..., None], 0)
+        if padding_mask is not None:
+            outputs = outputs.masked_fill(~padding_mask[..., None], 0)
         return outputs, None
 
-    def summarize(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+    def pool(self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None = None) -> torch.Tensor:
         """
-        Picks from the output of a stack, whose last layer has this mixer, the positions where it has read everything.
+        The pooled context: of the output of a stack whose last layer has this mixer, the positions where it has read
+        everything.
 
         Args:
             hidden_states (`torch.FloatTensor` of shape `(batch_size, length, d_model)`): The output of the stack.
-            attention_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): True or 1 at real tokens.
+            padding_mask (`torch.Tensor` of shape `(batch_size, length)`, *optional*): True or 1 at real tokens.
 
         Returns:
             `torch.FloatTensor` of shape `(batch_size, d_model)`: The last real position; of a two-way mixer, whose
             second half reads backwards, the first one in the second half of the width (a layer with a feed-forward
             mixes the halves, and the rule is then a convention). 0 for a row without a real token.
         """
-        if attention_mask is None:
+        if padding_mask is None:
             first, last = hidden_states[:, 0], hidden_states[:, -1]
         else:
-            real = attention_mask.int()
+            real = padding_mask.int()
             rows = torch.arange(real.shape[0], device=real.device)
-            has_tokens = attention_mask.any(dim=1, keepdim=True)
+            has_tokens = padding_mask.any(dim=1, keepdim=True)
             first = hidden_states[rows, real.argmax(dim=1)].masked_fill(~has_tokens, 0)
             last = hidden_states[rows, real.shape[1] - 1 - real.flip(1).argmax(dim=1)].masked_fill(~has_tokens, 0)
         if not self.bidirectional:
             return last
         return torch.cat([last[:, : self.d_hidden], first[:, self.d_hidden :]], dim=-1)
 
+    def flip_second_half(self, sequence: torch.Tensor) -> torch.Tensor:
+        """
+        In a two-way mixer turns the second half of the width from the end to the start, which makes one recurrence
+        over the whole width run both ways, and turns its result back. A one-way mixer's sequence stays as it is.
+
+        Args:
+            sequence (`torch.Tensor` of shape `(batch_size, length, d_model)`): Any dtype.
+
+        Returns:
+            `torch.Tensor`: Of the same shape and dtype.
+        """
+        if not self.bidirectional:
+            return sequence
+        forwards, backwards = sequence.chunk(2, dim=-1)
+        return torch.cat([forwards, backwards.flip(1)], dim=-1)
+
     @abstractmethod
     def init_recurrent_weights(self) -> None:
         """Gives fresh values to the children's parameters, those apart that a checkpoint has already given."""
 
     @abstractmethod
-    def _initial_states(self, hidden_states: torch.Tensor, initial_context: torch.Tensor | None) -> States:
+    def _initial_states(self, hidden_states: torch.Tensor, pooled_context: torch.Tensor | None) -> States:
         """The state before the first token."""
 
     @abstractmethod
     def _mix(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, states: States, keep_states: bool
+        self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None, states: States, keep_states: bool
     ) -> tuple[torch.Tensor, States]:
         """Output (anything where masked) and, right only if `keep_states`, the state after the last real token."""
 
@@ -194,12 +214,12 @@ class FusedRecurrentMixer(RecurrentMixer):
     sequences with padding are plain matrix products, step by step. Dropout inside a wrapped child (LoRA's) therefore
     draws one mask for all steps of a sequence.
 
-    A decoder's hidden state starts at tanh(`bridge_proj`(`initial_context`)) (Bahdanau et al. 2015, appendix A.2.2),
+    A decoder's hidden state starts at tanh(`bridge_proj`(`pooled_context`)) (Bahdanau et al. 2015, appendix A.2.2),
     or at 0 without a context. An LSTM's cell takes its half of the bridge without tanh: nothing bounds a cell later.
     """
 
     num_gates: int
-    kernel: Callable
+    kernel: Callable[..., tuple[torch.Tensor, ...]]
 
     def __init__(
         self, d_model: int, *, is_decoder: bool, bidirectional: bool, bias: bool = True, layer_idx: int | None = None
@@ -212,8 +232,9 @@ class FusedRecurrentMixer(RecurrentMixer):
             self.ih_proj_reverse = nn.Linear(d_model, gates_width, bias=bias)
             self.hh_proj_reverse = nn.Linear(self.d_hidden, gates_width, bias=bias)
         self.bridge_proj = nn.Linear(d_model, self.num_states * d_model, bias=bias) if is_decoder else None
-        self.needs_summary = is_decoder
+        self.needs_pooling = is_decoder
 
+    @override
     def init_recurrent_weights(self) -> None:
         """Each gate's input matrix Glorot uniform, its recurrent matrix orthogonal; biases 0."""
         directions = [(self.ih_proj, self.hh_proj)]
@@ -230,45 +251,51 @@ class FusedRecurrentMixer(RecurrentMixer):
     def _step(input_gates: torch.Tensor, hidden_gates: torch.Tensor, states: States) -> States:
         """The next state from both projections of shape `(batch_size, num_gates * d_hidden)`."""
 
-    def _initial_states(self, hidden_states: torch.Tensor, initial_context: torch.Tensor | None) -> States:
-        if self.bridge_proj is None or initial_context is None:
+    @override
+    def _initial_states(self, hidden_states: torch.Tensor, pooled_context: torch.Tensor | None) -> States:
+        if self.bridge_proj is None or pooled_context is None:
             zeros = hidden_states.new_zeros(hidden_states.shape[0], self.d_hidden, dtype=product_dtype(hidden_states))
             return (zeros,) * self.num_states
-        hidden, *cells = self.bridge_proj(initial_context).chunk(self.num_states, dim=-1)
+        hidden, *cells = self.bridge_proj(pooled_context).chunk(self.num_states, dim=-1)
         return (torch.tanh(hidden), *cells)
 
+    @override
     def _mix(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, states: States, keep_states: bool
+        self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None, states: States, keep_states: bool
     ) -> tuple[torch.Tensor, States]:
-        needs_loop = keep_states and attention_mask is not None
+        needs_loop = keep_states and padding_mask is not None
         run = self._run_steps if needs_loop or hidden_states.shape[1] == 1 else self._run_sequence
-        outputs, final_states = run((self.ih_proj, self.hh_proj), hidden_states, attention_mask, states)
+        outputs, final_states = run((self.ih_proj, self.hh_proj), hidden_states, padding_mask, states)
         if self.bidirectional:
-            reverse_mask = None if attention_mask is None else attention_mask.flip(1)
+            reverse_mask = None if padding_mask is None else padding_mask.flip(1)
             children = (self.ih_proj_reverse, self.hh_proj_reverse)
             reverse_outputs, _ = run(children, hidden_states.flip(1), reverse_mask, states)
             outputs = torch.cat([outputs, reverse_outputs.flip(1)], dim=-1)
         return outputs, final_states
 
-    def _run_sequence(self, children, hidden_states, attention_mask, states):
+    def _run_sequence(
+        self, children: Projections, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None, states: States
+    ) -> tuple[torch.Tensor, States]:
         # PEFT's batches of mixed adapters, EVA and ZeRO-3 hook into the children, which must then see the real inputs.
         if any(child._forward_pre_hooks or child._forward_hooks for child in children):
-            return self._run_steps(children, hidden_states, attention_mask, states)
-        if attention_mask is None:
+            return self._run_steps(children, hidden_states, padding_mask, states)
+        if padding_mask is None:
             return _run_kernel(self.kernel, children, hidden_states, states)
         # Real tokens move to the left, in order, so that the kernel meets the padding of a row after all of them.
-        order = torch.argsort((~attention_mask).int(), dim=1, stable=True)
+        order = torch.argsort((~padding_mask).int(), dim=1, stable=True)
         outputs, final_states = _run_kernel(self.kernel, children, _take(hidden_states, order), states)
         return _take(outputs, order.argsort(dim=1)), final_states
 
-    def _run_steps(self, children, hidden_states, attention_mask, states):
+    def _run_steps(
+        self, children: Projections, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None, states: States
+    ) -> tuple[torch.Tensor, States]:
         ih_proj, hh_proj = children
         input_gates = ih_proj(hidden_states)
         outputs = []
         for position in range(hidden_states.shape[1]):
             new_states = self._step(input_gates[:, position], hh_proj(states[0]), states)
-            if attention_mask is not None:
-                is_real = attention_mask[:, position, None]
+            if padding_mask is not None:
+                is_real = padding_mask[:, position, None]
                 pairs = zip(new_states, states, strict=True)
                 new_states = tuple(torch.where(is_real, new_state, state) for new_state, state in pairs)
             states = new_states
@@ -283,6 +310,7 @@ class LSTMMixer(FusedRecurrentMixer):
     num_states = 2
     kernel = staticmethod(torch._VF.lstm)
 
+    @override
     def init_recurrent_weights(self) -> None:
         """As the base class does, but forget gates start open: a bias of 1 (Jozefowicz et al. 2015), in `ih_proj`."""
         super().init_recurrent_weights()
@@ -293,7 +321,8 @@ class LSTMMixer(FusedRecurrentMixer):
                 init.copy_(child.bias, bias)
 
     @staticmethod
-    def _step(input_gates, hidden_gates, states):
+    @override
+    def _step(input_gates: torch.Tensor, hidden_gates: torch.Tensor, states: States) -> States:
         input_gate, forget_gate, candidate, output_gate = (input_gates + hidden_gates).chunk(4, dim=-1)
         cell = torch.sigmoid(forget_gate) * states[1] + torch.sigmoid(input_gate) * torch.tanh(candidate)
         return torch.sigmoid(output_gate) * torch.tanh(cell), cell
@@ -308,7 +337,8 @@ class GRUMixer(FusedRecurrentMixer):
     kernel = staticmethod(torch._VF.gru)
 
     @staticmethod
-    def _step(input_gates, hidden_gates, states):
+    @override
+    def _step(input_gates: torch.Tensor, hidden_gates: torch.Tensor, states: States) -> States:
         input_reset, input_update, input_candidate = input_gates.chunk(3, dim=-1)
         hidden_reset, hidden_update, hidden_candidate = hidden_gates.chunk(3, dim=-1)
         update = torch.sigmoid(input_update + hidden_update)
@@ -323,7 +353,8 @@ class RNNMixer(FusedRecurrentMixer):
     kernel = staticmethod(torch._VF.rnn_tanh)
 
     @staticmethod
-    def _step(input_gates, hidden_gates, states):
+    @override
+    def _step(input_gates: torch.Tensor, hidden_gates: torch.Tensor, states: States) -> States:
         return (torch.tanh(input_gates + hidden_gates),)
 
 
@@ -335,7 +366,7 @@ class SSRUMixer(RecurrentMixer):
 
     `in_proj` gives the forget gate's logits, then the candidate (the paper's has no bias b). Only the elementwise
     recurrence links the positions, so a sequence needs no matrix product per step. The state is the cell, computed and
-    kept in float32; it starts at 0, `initial_context` or not. In a two-way mixer the first half of the gate and of the
+    kept in float32; it starts at 0, `pooled_context` or not. In a two-way mixer the first half of the gate and of the
     candidate runs forwards, the second half backwards.
     """
 
@@ -345,40 +376,36 @@ class SSRUMixer(RecurrentMixer):
         super().__init__(d_model, is_decoder=is_decoder, bidirectional=bidirectional, bias=bias, layer_idx=layer_idx)
         self.in_proj = nn.Linear(d_model, 2 * d_model, bias=bias)
 
+    @override
     def init_recurrent_weights(self) -> None:
         """Gate and candidate matrices Glorot uniform; biases 0."""
         _init_blocks(self.in_proj, 2, init.xavier_uniform_)
 
-    def _initial_states(self, hidden_states: torch.Tensor, initial_context: torch.Tensor | None) -> States:
+    @override
+    def _initial_states(self, hidden_states: torch.Tensor, pooled_context: torch.Tensor | None) -> States:
         dtype = torch.promote_types(hidden_states.dtype, torch.float32)
         return (hidden_states.new_zeros(hidden_states.shape[0], self.d_model, dtype=dtype),)
 
+    @override
     def _mix(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, states: States, keep_states: bool
+        self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None, states: States, keep_states: bool
     ) -> tuple[torch.Tensor, States]:
         projected = self.in_proj(hidden_states)
         forget_logits, candidate = projected.to(states[0].dtype).chunk(2, dim=-1)
         forget = torch.sigmoid(forget_logits)
         update = (1 - forget) * candidate
-        if attention_mask is not None:
-            is_padding = ~attention_mask[..., None]
+        if padding_mask is not None:
+            is_padding = ~padding_mask[..., None]
             forget, update = forget.masked_fill(is_padding, 1), update.masked_fill(is_padding, 0)
         if hidden_states.shape[1] == 1:
             cells = torch.addcmul(update, forget, states[0][:, None])
-        elif self.bidirectional:
-            cells = self._flip_second_half(
-                linear_recurrence(self._flip_second_half(forget), self._flip_second_half(update), states[0])
-            )
         else:
-            cells = linear_recurrence(forget, update, states[0])
+            cells = self.flip_second_half(
+                linear_recurrence(self.flip_second_half(forget), self.flip_second_half(update), states[0])
+            )
         # A copy, for a slice would hold the whole sequence in the cache.
         final_states = (cells[:, -1].clone(),) if keep_states else states
         return torch.relu(cells).to(projected.dtype), final_states
-
-    @staticmethod
-    def _flip_second_half(sequence: torch.Tensor) -> torch.Tensor:
-        forwards, backwards = sequence.chunk(2, dim=-1)
-        return torch.cat([forwards, backwards.flip(1)], dim=-1)
 
 
 @torch.compiler.disable
@@ -399,14 +426,16 @@ def linear_recurrence(forget: torch.Tensor, update: torch.Tensor, initial_state:
 
 class _LinearRecurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, forget, update, initial_state):
+    @override
+    def forward(ctx: Any, forget: torch.Tensor, update: torch.Tensor, initial_state: torch.Tensor) -> torch.Tensor:
         cells = _scan(forget, update, initial_state)
         ctx.save_for_backward(forget, cells, initial_state)
         return cells
 
     @staticmethod
+    @override
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_cells):
+    def backward(ctx: Any, grad_cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         forget, cells, initial_state = ctx.saved_tensors
         # The gradient of c_t is its own plus forget_{t+1} times that of c_{t+1}: the same recurrence from the end.
         factors = torch.cat([torch.zeros_like(forget[:, :1]), forget[:, 1:].flip(1)], dim=1)
@@ -440,7 +469,12 @@ def _scan_by_doubling(forget: torch.Tensor, update: torch.Tensor, state: torch.T
 
 
 @torch.compiler.disable
-def _run_kernel(kernel, children, hidden_states, states):
+def _run_kernel(
+    kernel: Callable[..., tuple[torch.Tensor, ...]],
+    children: Projections,
+    hidden_states: torch.Tensor,
+    states: States,
+) -> tuple[torch.Tensor, States]:
     """All steps at once; the state returned is the one after the last position."""
     dtype = product_dtype(hidden_states)
     with maybe_autocast(hidden_states.device.type, enabled=False):
@@ -490,7 +524,7 @@ def _take(sequence: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
     return sequence.gather(1, order[..., None].expand_as(sequence))
 
 
-def _init_blocks(linear: nn.Linear, num_blocks: int, init_block) -> None:
+def _init_blocks(linear: nn.Linear, num_blocks: int, init_block: Callable[[torch.Tensor], object]) -> None:
     """Fills each of the blocks of rows of a weight as a matrix of its own, and the bias with 0."""
     weight = torch.empty_like(linear.weight)
     for block in weight.chunk(num_blocks):

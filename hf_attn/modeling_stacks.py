@@ -4,11 +4,12 @@
 # law or agreed to in writing, software distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
 # permissions and limitations under the License.
-"""What all models of the family share, and the two stacks they are made of: the encoder and the decoder."""
+"""The base class of all models, and the two stacks that they are made of: the encoder and the decoder."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -30,13 +31,15 @@ from transformers.utils import (
 )
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+from typing_extensions import override
 
 from .configuration_hf_attn import HfAttnConfig
 from .configuration_mechanisms import POSITION_EMBEDDING_TYPES
-from .modeling_attention import AdditiveAttention, Attention, eager_config
+from .modeling_attention import AdditiveAttention, Attention, AttentionMask, Rotations, eager_config
 from .modeling_cache import adapt_cache, build_cache
+from .modeling_dropout import dropout
 from .modeling_keywords import declares_keywords
-from .modeling_layers import HfAttnLayer, build_norm, dropout, resolve_class
+from .modeling_layers import HfAttnLayer, build_norm, resolve_class
 from .modeling_matching import MatchEmbedding
 from .modeling_positions import SinusoidalPositions
 from .modeling_recurrent import RecurrentMixer
@@ -52,7 +55,7 @@ AUTO_CLASSES = {
 """The class of `modeling_hf_attn` behind each Auto class."""
 
 
-@auto_docstring(custom_intro="What the encoder returns.")
+@auto_docstring(custom_intro="The output of the encoder.")
 @dataclass
 class HfAttnEncoderOutput(BaseModelOutput):
     r"""
@@ -64,7 +67,7 @@ class HfAttnEncoderOutput(BaseModelOutput):
 
 
 @auto_docstring(
-    custom_intro="What the decoder returns, with what a head needs that copies or penalises attending twice."
+    custom_intro="The output of the decoder, with what a head needs that copies or penalises attending twice."
 )
 @dataclass
 class HfAttnDecoderOutput(BaseModelOutputWithPastAndCrossAttentions):
@@ -72,7 +75,7 @@ class HfAttnDecoderOutput(BaseModelOutputWithPastAndCrossAttentions):
     cross_attention_weights (`torch.FloatTensor` of shape `(batch_size, target_length, source_length)`, *optional*):
         Cross-attention of the last layer, averaged over its heads; rows sum to 1.
     inputs_embeds (`torch.FloatTensor` of shape `(batch_size, target_length, d_model)`, *optional*):
-        What the decoder read, scaled, without positions.
+        The inputs of the decoder, scaled, without positions.
     """
 
     cross_attention_weights: torch.Tensor | None = None
@@ -126,7 +129,7 @@ def build_embedding(config: HfAttnConfig, vocab_size: int) -> nn.Embedding:
 
 @auto_docstring
 class HfAttnPreTrainedModel(PreTrainedModel):
-    """What all models of the family share: abilities, initialisation, what they refuse."""
+    """The base class of all models: abilities, initialisation, and the options that they refuse."""
 
     config: HfAttnConfig
     config_class = HfAttnConfig
@@ -142,7 +145,8 @@ class HfAttnPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    @override
+    def _init_weights(self, module: nn.Module) -> None:
         """Glorot-uniform projections and embeddings of unit variance once scaled, as in Vaswani et al.'s own code."""
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
@@ -160,7 +164,10 @@ class HfAttnPreTrainedModel(PreTrainedModel):
         elif isinstance(module, RecurrentMixer):
             module.init_recurrent_weights()
 
-    def _check_and_adjust_attn_implementation(self, attn_implementation, *args, **kwargs):
+    @override
+    def _check_and_adjust_attn_implementation(
+        self, attn_implementation: str | None, *args: Any, **kwargs: Any
+    ) -> str | None:
         scheme = self.config.position_embedding_type
         if self.config.positions.biases_scores and "flash" in str(attn_implementation):
             raise ValueError(
@@ -169,20 +176,22 @@ class HfAttnPreTrainedModel(PreTrainedModel):
             )
         return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
 
-    def save_pretrained(self, save_directory, *args, **kwargs):
+    @override
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """As `PreTrainedModel.save_pretrained`; the config tells every Auto class which class in the files is its."""
         class_names = {auto_class: f"modeling_hf_attn.{name}" for auto_class, name in AUTO_CLASSES.items()}
         self.config.auto_map = {"AutoConfig": "configuration_hf_attn.HfAttnConfig", **class_names}
         super().save_pretrained(save_directory, *args, **kwargs)
 
     @property
-    def dummy_inputs(self):
+    @override
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
         input_ids = torch.tensor([[0, 4, 5, 2], [0, 4, 2, self.config.pad_token_id]], device=self.device)
         return {"input_ids": input_ids, "attention_mask": input_ids.ne(self.config.pad_token_id)}
 
 
 class HfAttnStack(HfAttnPreTrainedModel):
-    """What encoder and decoder share: embedding, positions, layers and the last norm."""
+    """The base class of encoder and decoder: embedding, positions, layers and the last norm."""
 
     stack: str
     adapted_embedding: nn.Module | None
@@ -227,17 +236,19 @@ class HfAttnStack(HfAttnPreTrainedModel):
         self.post_init()
 
     @property
+    @override
     def vocab_size(self) -> int:
         """Number of tokens that the stack reads."""
         return self.config.vocab_size if self.stack == "encoder" else self.config.target_vocab_size
 
     @property
     def embedding(self) -> nn.Module:
-        """What turns tokens into vectors: `embed_tokens`, or the adapter on `shared`, whose weight it is."""
+        """The module that embeds tokens: `embed_tokens`, or the adapter on `shared`, whose weight it is."""
         if self.adapted_embedding is None or not isinstance(self.embed_tokens, nn.Embedding):
             return self.embed_tokens
         return self.adapted_embedding
 
+    @override
     def init_parallel_plans(self) -> None:
         """The plans, with this stack's part of the tensor-parallel plan of the whole model."""
         super().init_parallel_plans()
@@ -280,7 +291,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
 
     def embed(
         self, inputs_embeds: torch.Tensor, padding_mask: torch.Tensor | None, past_length: int | torch.Tensor = 0
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
+    ) -> tuple[torch.Tensor, Rotations | None]:
         """Hidden states that enter the first layer, and the rotations of queries and keys."""
         position_ids = self.position_ids(inputs_embeds, padding_mask, past_length)
         hidden_states = inputs_embeds
@@ -300,11 +311,11 @@ class HfAttnStack(HfAttnPreTrainedModel):
         padding_mask: torch.Tensor | None,
         cache: Cache | None,
         output_attentions: bool,
-    ) -> dict[str, torch.Tensor | None]:
+    ) -> dict[str, AttentionMask | None]:
         """One mask a layer type, as its mixers take it."""
         config = eager_config(self.config) if output_attentions else self.config
         is_decoder = self.stack == "decoder"
-        masks: dict[str, torch.Tensor | None] = {}
+        masks: dict[str, AttentionMask | None] = {}
         for layer_idx, (layer_type, layer) in enumerate(zip(self.layer_types, self.layers, strict=True)):
             if layer_type not in masks:
                 build_mask: Any = layer.mixer.build_mask
@@ -320,7 +331,7 @@ class HfAttnStack(HfAttnPreTrainedModel):
             yield layer_idx, cast(HfAttnLayer, layer), layer_type
 
     def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """What leaves the stack: after the last norm and its dropout, where there are such."""
+        """The output of the stack: after the last norm and its dropout, where there are such."""
         if self.layer_norm is not None:
             hidden_states = self.layer_norm(hidden_states)
         return dropout(hidden_states, p=self.final_dropout, training=self.training)
@@ -378,10 +389,10 @@ class HfAttnEncoder(HfAttnStack):
         copyable = source_ids if self.config.copy_attention else None
         return HfAttnEncoderOutput(last_hidden_state=self.finish(hidden_states), source_ids=copyable)
 
-    def pool(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """The fixed-length view of a source that the last layer offers, (batch, d_model)."""
+    def pool(self, hidden_states: torch.Tensor, padding_mask: torch.Tensor | None) -> torch.Tensor:
+        """The pooled context of a source, as the last layer's mixer pools, (batch, d_model)."""
         last_layer: Any = self.layers[-1]
-        return last_layer.mixer.pool(hidden_states, attention_mask)
+        return last_layer.mixer.pool(hidden_states, padding_mask)
 
 
 class HfAttnDecoder(HfAttnStack):
@@ -396,38 +407,38 @@ class HfAttnDecoder(HfAttnStack):
 
     @property
     def needs_pooling(self) -> bool:
-        """Whether a layer starts from, or sees, a summary of the source."""
+        """Whether a layer reads the pooled context of the source."""
         return any(layer.mixer.needs_pooling or layer.encoder_attn.needs_pooling for layer in self.layers)
 
     def cross_attention_masks(
         self,
         inputs_embeds: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
-        encoder_attention_mask: torch.Tensor | None,
+        padding_mask: torch.Tensor | None,
         cache: Cache | None,
         output_attentions: bool,
-    ) -> dict[bool, torch.Tensor | None]:
+    ) -> dict[bool, AttentionMask | None]:
         """
-        The masks of the source for the layers whose weights are read, which attend eagerly, and for the others. The
-        steps of a generation share them, by way of the cache.
+        The cross-attention masks of the layers whose weights are read, which attend eagerly (key True), and of the
+        others. The steps of a generation share them, by way of the cache.
         """
         made_for = (inputs_embeds.shape, inputs_embeds.dtype, output_attentions, self.config._attn_implementation)
         # A compiled step has its masks made in the graph.
         keeper = None if is_torchdynamo_compiling() else cache
         kept = getattr(keeper, "cross_attention_masks", None)
-        if kept is not None and kept[0] is encoder_attention_mask and kept[1] == made_for:
+        if kept is not None and kept[0] is padding_mask and kept[1] == made_for:
             return kept[2]
-        masks: dict[bool, torch.Tensor | None] = {}
+        masks: dict[bool, AttentionMask | None] = {}
         for is_eager in {bool(layer.returns_cross_attention_weights) for layer in self.layers}:
             cross_attention: Any = self.layers[0].encoder_attn
             masks[is_eager] = cross_attention.build_cross_attention_mask(
                 eager_config(self.config) if is_eager or output_attentions else self.config,
                 inputs_embeds,
                 encoder_hidden_states,
-                encoder_attention_mask,
+                padding_mask,
             )
         if keeper is not None:
-            keeper.cross_attention_masks = encoder_attention_mask, made_for, masks  # type: ignore[attr-defined]
+            keeper.cross_attention_masks = padding_mask, made_for, masks  # type: ignore[attr-defined]
         return masks
 
     @merge_with_config_defaults
@@ -448,7 +459,7 @@ class HfAttnDecoder(HfAttnStack):
     ) -> HfAttnDecoderOutput:
         r"""
         pooled_context (`torch.Tensor` of shape `(batch_size, d_model)`, *optional*):
-            A summary of the source, from which recurrent layers start.
+            The pooled source, from which recurrent layers start.
         """
         inputs_embeds = self.token_embeddings(input_ids, inputs_embeds, "decoder_")
         source_length = None if encoder_hidden_states is None else encoder_hidden_states.shape[1]
@@ -464,7 +475,7 @@ class HfAttnDecoder(HfAttnStack):
         kwargs.setdefault("output_attentions", self.config.output_attentions)
         output_attentions = bool(kwargs["output_attentions"])
         masks = self.self_attention_masks(inputs_embeds, attention_mask, self_attention_cache, output_attentions)
-        cross_attention_masks = {}
+        cross_attention_masks: dict[bool, AttentionMask | None] = {}
         if encoder_hidden_states is not None:
             cross_attention_masks = self.cross_attention_masks(
                 inputs_embeds, encoder_hidden_states, encoder_attention_mask, cache, output_attentions
@@ -477,7 +488,7 @@ class HfAttnDecoder(HfAttnStack):
                 masks[layer_type],
                 encoder_hidden_states,
                 pooled_context,
-                encoder_attention_mask=cross_attention_masks.get(bool(layer.returns_cross_attention_weights)),
+                cross_attention_mask=cross_attention_masks.get(bool(layer.returns_cross_attention_weights)),
                 **{CACHE_NAME: cache},  # named as gradient checkpointing knows it
                 positions=self.positions.of_layer(layer_idx),
                 rotations=rotations,

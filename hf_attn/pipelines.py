@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What `pipeline("attn-translation")`, `"attn-summarization"` and `"attn-question-answering"` make.
+"""The pipelines of `pipeline("attn-translation")`, `"attn-summarization"` and `"attn-question-answering"`.
 
 They serve any seq2seq model, and any model that marks spans, from a directory or the Hub; the name of an adapter loads
 its base too. Inputs and outputs are those of the pipelines that transformers 4 had under the names without `attn-`.
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers.pipelines.base import ChunkPipeline, Pipeline
+from typing_extensions import override
 
 from .loading.inference import AnswererLoader, Seq2SeqLoader
 from .loading.position_limits import source_positions
@@ -32,7 +33,7 @@ _OPTIONS_OF_WRITERS = ("truncation", "prefix")
 
 
 class _GeneratingPipeline(Pipeline):
-    """What pipelines that call `generate` share."""
+    """The base of the pipelines that call `generate`."""
 
     model: Any
     tokenizer: Any
@@ -42,6 +43,7 @@ class _GeneratingPipeline(Pipeline):
     _load_video_processor = False
     _load_feature_extractor = False
 
+    @override
     def __call__(self, inputs: Any, **options: Any) -> Any:
         if isinstance(inputs, (list, tuple)):
             return super().__call__(list(inputs), **options) if len(inputs) else []
@@ -119,11 +121,12 @@ class TextToTextPipeline(_GeneratingPipeline):
 
     Raises:
         TypeError: An input is no text.
-        ValueError: A text is longer than the positions of the model, or has half a character.
+        ValueError: A text is longer than the positions of the model, or has a lone surrogate.
     """
 
     return_name = "generated"
 
+    @override
     def _sanitize_parameters(
         self,
         prefix: str | None = None,
@@ -142,22 +145,26 @@ class TextToTextPipeline(_GeneratingPipeline):
         )
         return reading, generate_options, writing
 
+    @override
     def __call__(self, inputs: str | Iterable[str], **options: Any) -> Any:
         results = super().__call__(inputs, **options)
         if isinstance(results, list) and not isinstance(inputs, str) and all(len(result) == 1 for result in results):
             return [result[0] for result in results]
         return results
 
+    @override
     def preprocess(self, text: str, prefix: str | None = None, truncation: bool = False) -> dict[str, Any]:
         """Token ids of a text, and whether it is blank."""
         if not isinstance(text, str):
             raise TypeError(f"`inputs` must be a text, or an iterable of texts, got {type(text).__name__}: {text!r}")
         return {**self._encode(self._prefix(prefix) + text, truncation=truncation), "is_blank": not text.strip()}
 
+    @override
     def _forward(self, inputs: dict[str, Any], **generate_options: Any) -> dict[str, Any]:
         is_blank = inputs.pop("is_blank")
         return {"output_ids": self._generate(inputs, generate_options), "is_blank": is_blank}
 
+    @override
     def postprocess(
         self, outputs: dict[str, Any], return_tensors: bool = False, **decode_options: Any
     ) -> list[dict[str, Any]]:
@@ -184,6 +191,7 @@ class TranslationPipeline(TextToTextPipeline):
 
     return_name = "translation"
 
+    @override
     def _sanitize_parameters(
         self, src_lang: str | None = None, tgt_lang: str | None = None, **options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -195,6 +203,7 @@ class TranslationPipeline(TextToTextPipeline):
             forward["forced_bos_token_id"] = language_token_id(self.tokenizer, "tgt_lang", tgt_lang)
         return preprocess, forward, postprocess
 
+    @override
     def preprocess(self, text: str, src_lang: str | None = None, **options: Any) -> dict[str, Any]:
         """As the parent, with the text in the language `src_lang`."""
         if src_lang is None:
@@ -245,6 +254,7 @@ class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
             kind of model.
     """
 
+    @override
     def _sanitize_parameters(
         self,
         top_k: int | None = None,
@@ -293,9 +303,11 @@ class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
                 f"`max_seq_len` must keep within the {limit} positions of the model, got {options['max_seq_len']}"
             )
 
+    @override
     def __call__(self, inputs: Any = None, *, question: Any = None, context: Any = None, **options: Any) -> Any:
         return super().__call__(_pairs(question, context) if inputs is None else inputs, **options)
 
+    @override
     def preprocess(
         self,
         example: Mapping[str, str],
@@ -337,6 +349,7 @@ class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
                 "char_ends": windows["char_ends"][window],
             }
 
+    @override
     def _forward(self, inputs: dict[str, Any], **generate_options: Any) -> dict[str, Any]:
         tensors = {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
         others = {name: value for name, value in inputs.items() if name not in tensors}
@@ -350,6 +363,7 @@ class QuestionAnsweringPipeline(_GeneratingPipeline, ChunkPipeline):
             **others,
         }
 
+    @override
     def postprocess(
         self,
         windows: list[dict[str, Any]],

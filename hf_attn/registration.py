@@ -14,7 +14,7 @@ from .pipelines import TASKS
 
 
 class TaskWithoutDefault(dict[str, Any]):
-    """What `pipeline` knows of a task for which there is no model to take when none is named.
+    """The entry in `pipeline` of a task for which there is no model to take when none is named.
 
     Raises:
         ValueError: `pipeline` was called without a model.

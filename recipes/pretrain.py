@@ -52,6 +52,7 @@ from hf_attn.training import (
     prepare_generation,
     read_splits,
     start_run,
+    temporary_attributes,
     texts_of,
     tokenize_splits,
     usage_lines,
@@ -235,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         eval_dataset=validation_rows.dataset if validation_rows else None,
         data_collator=DataCollatorForSeq2Seq(tokenizer, model if training_args.label_smoothing_factor else None),
         processing_class=tokenizer,
-        compute_metrics=validation_rows.scores if validation_rows else None,
+        compute_metrics=validation_rows.metrics if validation_rows else None,
         preprocess_logits_for_metrics=token_losses,
         callbacks=[epoch_noise],
     )
@@ -254,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     for prefix, scored in held_out.items():
         metrics |= score(trainer, scored, prefix)
         if counts is not None:
-            metrics |= add_prefix(prefix, scored.unigram_scores(counts))
+            metrics |= add_prefix(prefix, scored.unigram_metrics(counts))
 
     # Write.
     # Samples on every process: each may hold a part of the weights.
@@ -314,10 +315,8 @@ def task_rows(
 
 def score(trainer: RecipeTrainer, rows: HeldOutRows, prefix: str) -> dict[str, float]:
     """Scores of held-out rows with the weights as they are."""
-    during_training, trainer.compute_metrics = trainer.compute_metrics, rows.scores
-    metrics = trainer.evaluate(rows.dataset, metric_key_prefix=prefix)
-    trainer.compute_metrics = during_training
-    return metrics
+    with temporary_attributes(trainer, compute_metrics=rows.metrics):
+        return trainer.evaluate(rows.dataset, metric_key_prefix=prefix)
 
 
 def mixture_table(training: Mapping[str, Dataset], repeats: Mapping[str, float]) -> str:

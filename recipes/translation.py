@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             stages.trainer,
             stages.metrics,
             task=TRANSLATION,
-            languages=[task.source_lang, task.target_lang],
+            languages=list(dict.fromkeys((task.source_lang, task.target_lang))),
             score_notes=SCORE_NOTES,
             example=task.source_prefix + (sources[0] if predictions else "Hello."),
         )

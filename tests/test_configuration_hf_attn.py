@@ -140,7 +140,7 @@ REFUSALS = [
     ({"decoder_vocab_size": 0}, "`decoder_vocab_size` must be at least 1, got 0"),
     (
         {"decoder_vocab_size": 30},
-        "`share_encoder_decoder_embeddings` must be False where `decoder_vocab_size` is not `vocab_size`, got 30 and 40",
+        "`share_encoder_decoder_embeddings` must be False where `decoder_vocab_size` is not `vocab_size`, got 30",
     ),
     (
         {"decoder_vocab_size": 30, "share_encoder_decoder_embeddings": False, "decoder_start_token_id": 35},

@@ -16,7 +16,6 @@ from hf_attn.modeling_attention import (
     LinearAttention,
     SlidingAttention,
     padding_mask_of,
-    softmax,
 )
 from hf_attn.modeling_layers import resolve_class
 from tests.utils import tiny_config
@@ -212,39 +211,6 @@ def test_attention_dropout_acts_in_training_only():
         assert torch.equal(module(hidden_states)[0], module(hidden_states)[0])
         module.train()
         assert not torch.allclose(module(hidden_states)[0], module(hidden_states)[0])
-
-
-@pytest.mark.parametrize("length", [1, 15, 32, 33, 70])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_softmax_over_padded_rows_is_softmax(length, dtype):
-    scores = 5 * torch.randn(2, 3, 4, length, dtype=dtype)
-    scores[0, 0, 0] = torch.finfo(dtype).min  # a row that sees nothing
-    scores[1, 0, 0, 1:] = torch.finfo(dtype).min
-    scores.requires_grad_()
-    # What it rounds to: the softmax of the same scores in float64.
-    precise = scores.detach().double().requires_grad_()
-    expected, weights = torch.softmax(precise, dim=-1), softmax(scores)
-    gradient = torch.randn(weights.shape, dtype=dtype)
-    weights.backward(gradient)
-    expected.backward(gradient.double())
-    assert weights.dtype == dtype and weights.shape == scores.shape
-    tolerance = 4 * torch.finfo(dtype).eps
-    torch.testing.assert_close(weights.double(), expected, rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(scores.grad.double(), precise.grad, rtol=2 * tolerance, atol=2 * tolerance)
-
-
-def test_a_compiled_softmax_is_one_graph_for_all_lengths():
-    graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    compiled = torch.compile(softmax, backend=backend, dynamic=True, fullgraph=True)
-    for length in (5, 33, 40, 70):
-        scores = torch.randn(2, 3, length)
-        torch.testing.assert_close(compiled(scores), softmax(scores))
-    assert len(graphs) == 1
 
 
 def test_masks_under_autocast_are_in_the_dtype_of_the_scores():

@@ -94,9 +94,9 @@ def test_caches_built_elsewhere_are_adapted():
     static = EncoderDecoderCache(
         StaticCache(config=config, max_cache_len=12), StaticCache(config=config, max_cache_len=12)
     )
-    own_layers = list(static.self_attention_cache.layers)
+    self_attention_layers = list(static.self_attention_cache.layers)
     assert adapt_cache(static, config, source_length=5) is static
-    assert static.self_attention_cache.layers == own_layers
+    assert static.self_attention_cache.layers == self_attention_layers
     # The source has no window and no state, and its own size; what fits stays.
     assert [(type(layer), layer.max_cache_len) for layer in static.cross_attention_cache.layers] == [
         (StaticLayer, 5),

@@ -29,21 +29,26 @@ def assert_close(actual, expected, tolerance=1e-5):
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
 
 
-def naive_mixture(gate, logits, hidden_states, inputs_embeds, source_states, source_weights, source_ids):
+def naive_mixture(
+    gate, logits, hidden_states, inputs_embeds, encoder_hidden_states, cross_attention_weights, source_ids
+):
     """Probabilities by equations 3, 8 and 9, a target position and a source position at a time."""
     rows = []
     for row in range(len(logits)):
         steps = []
         for step in range(logits.shape[1]):
             context = sum(
-                weight * state for weight, state in zip(source_weights[row, step], source_states[row], strict=True)
+                weight * state
+                for weight, state in zip(cross_attention_weights[row, step], encoder_hidden_states[row], strict=True)
             )
             features = torch.cat([context, hidden_states[row, step], inputs_embeds[row, step]])
             p_gen = torch.sigmoid(gate.weight[0] @ features + gate.bias[0])
             exponentials = logits[row, step].exp()
             probabilities = list(p_gen * exponentials / exponentials.sum())
             for position, token in enumerate(source_ids[row].tolist()):
-                probabilities[token] = probabilities[token] + (1 - p_gen) * source_weights[row, step, position]
+                probabilities[token] = (
+                    probabilities[token] + (1 - p_gen) * cross_attention_weights[row, step, position]
+                )
             steps.append(torch.stack(probabilities))
         rows.append(torch.stack(steps))
     return torch.stack(rows)
@@ -65,12 +70,12 @@ def drawn_inputs(d_model=6, vocab_size=11, source_length=5, target_length=4):
         "logits": drawn(2, target_length, vocab_size),
         "hidden_states": drawn(2, target_length, d_model),
         "inputs_embeds": drawn(2, target_length, d_model),
-        "source_states": drawn(2, source_length, d_model),
+        "encoder_hidden_states": drawn(2, source_length, d_model),
         "scores": scores,
     }
     tensors = {name: tensor.requires_grad_() for name, tensor in tensors.items()}
     leaves = [*tensors.values(), *head.parameters()]
-    tensors["source_weights"] = tensors.pop("scores").softmax(-1)
+    tensors["cross_attention_weights"] = tensors.pop("scores").softmax(-1)
     return head, source_ids, tensors, leaves
 
 
@@ -114,7 +119,7 @@ def test_logits_of_a_model_are_the_mixture_of_its_parts(name):
     assert_close(outputs.logits.exp(), expected)
     loss = sequence_loss(expected.log(), batch["labels"], label_smoothing=config.label_smoothing)
     if config.coverage_loss_weight:
-        loss = loss + config.coverage_loss_weight * coverage_loss(parts.source_weights, batch["labels"])
+        loss = loss + config.coverage_loss_weight * coverage_loss(parts.cross_attention_weights, batch["labels"])
     assert_close(outputs.loss, loss)
     gradients = [torch.autograd.grad(each, list(model.parameters())) for each in (outputs.loss, loss)]
     assert_close(gradients[0], gradients[1])
@@ -147,17 +152,17 @@ def test_a_closed_gate_copies_and_never_padding(name):
         assert set(generated[row, 1:].tolist()) <= set(batch["input_ids"][row, mask].tolist()) | {1, 2}
 
 
-def naive_coverage(source_weights, labels):
+def naive_coverage(cross_attention_weights, labels):
     """Equations 10 and 13, a step at a time; the mean over the steps that have a target."""
     total, num_targets = 0.0, 0
     for row in range(len(labels)):
-        coverage = torch.zeros(source_weights.shape[-1], dtype=source_weights.dtype)
+        coverage = torch.zeros(cross_attention_weights.shape[-1], dtype=cross_attention_weights.dtype)
         for step in range(labels.shape[1]):
             if labels[row, step] == -100:
                 continue
-            for position in range(source_weights.shape[-1]):
-                total = total + min(source_weights[row, step, position], coverage[position])
-            coverage = coverage + source_weights[row, step]
+            for position in range(cross_attention_weights.shape[-1]):
+                total = total + min(cross_attention_weights[row, step, position], coverage[position])
+            coverage = coverage + cross_attention_weights[row, step]
             num_targets += 1
     return total / num_targets
 

@@ -18,10 +18,12 @@ from hf_attn.modeling_efficient_attention import (
     sliding_window_attention,
     sliding_window_mask,
 )
+from tests.utils import pairwise
 
 
 HEAD_DIM = 4
 PADDINGS = ("none", "full", "left", "right", "holes", "all_padding")
+WINDOWS = ((3, 3), (2, 5), (7, 0), (0, 0), (13, 11), (100, 100), (100, 0))
 BACKENDS = {"eager": eager_attention_forward, "sdpa": sdpa_attention_forward}
 
 
@@ -135,9 +137,7 @@ def table_bias(table: torch.Tensor) -> Callable:
     return lambda distances: table[:, distances.clamp(-largest, largest) + largest]
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("num_global_tokens", [0, 1, 5, 50])
-@pytest.mark.parametrize(("left", "right"), [(3, 3), (2, 5), (7, 0), (0, 0), (13, 11), (100, 100), (100, 0)])
+@pairwise({"left, right": WINDOWS, "num_global_tokens": (0, 1, 5, 50), "padding": PADDINGS})
 def test_sliding_window_mask_follows_its_definition(left, right, num_global_tokens, padding):
     padding_mask = make_padding(padding, 17)
     mask = sliding_window_mask(17, left, right, padding_mask, num_global_tokens)
@@ -145,10 +145,7 @@ def test_sliding_window_mask_follows_its_definition(left, right, num_global_toke
     assert torch.equal(mask, reference_mask(17, left, right, padding_mask, num_global_tokens))
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("num_global_tokens", [0, 1, 5, 50])
-@pytest.mark.parametrize(("left", "right"), [(3, 3), (2, 5), (7, 0), (0, 0), (13, 11), (100, 100), (100, 0)])
-@pytest.mark.parametrize("length", [1, 29, 40])
+@pairwise({"length": (1, 29, 40), "left, right": WINDOWS, "num_global_tokens": (0, 1, 5, 50), "padding": PADDINGS})
 def test_sliding_window_equals_dense_reference(small_blocks, length, left, right, num_global_tokens, padding):
     inputs = make_inputs(length)
     padding_mask = make_padding(padding, length)
@@ -165,11 +162,15 @@ def test_sliding_window_equals_dense_reference(small_blocks, length, left, right
     assert_same_with_gradients(actual, reference_softmax_attention(*inputs, mask), inputs)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("num_key_value_heads", [1, 2, 4])
-@pytest.mark.parametrize("num_global_tokens", [0, 2])
-@pytest.mark.parametrize(("left", "right"), [(4, 4), (7, 0)])
-@pytest.mark.parametrize("padding", ["none", "left", "all_padding"])
+@pairwise(
+    {
+        "padding": ("none", "left", "all_padding"),
+        "left, right": ((4, 4), (7, 0)),
+        "num_global_tokens": (0, 2),
+        "num_key_value_heads": (1, 2, 4),
+        "backend": BACKENDS,
+    }
+)
 def test_sliding_window_with_bias_and_grouped_heads(
     small_blocks, padding, left, right, num_global_tokens, num_key_value_heads, backend
 ):
@@ -194,10 +195,12 @@ def test_sliding_window_with_bias_and_grouped_heads(
     assert_same_with_gradients(actual, expected, [*inputs, table], tolerance)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("padding", ["none", "left"])
-@pytest.mark.parametrize(
-    ("length", "left", "right"), [(128, 32, 32), (129, 32, 32), (321, 16, 16), (513, 128, 128), (600, 255, 0)]
+@pairwise(
+    {
+        "length, left, right": ((128, 32, 32), (129, 32, 32), (321, 16, 16), (513, 128, 128), (600, 255, 0)),
+        "padding": ("none", "left"),
+        "backend": BACKENDS,
+    }
 )
 def test_sliding_window_with_blocks_of_real_size_in_float32(length, left, right, padding, backend):
     inputs = make_inputs(length, batch_size=2, dtype=torch.float32)
@@ -229,9 +232,7 @@ def test_sliding_window_ignores_where_the_padding_is(small_blocks, left, right):
         torch.testing.assert_close(output[:, before : before + 30], alone, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("left", "right"), [(3, 3), (5, 0)])
+@pairwise({"left, right": ((3, 3), (5, 0)), "dtype": (torch.bfloat16, torch.float16), "backend": BACKENDS})
 def test_sliding_window_in_half_precision_is_finite_and_close(small_blocks, left, right, dtype, backend):
     inputs = make_inputs(40, dtype=torch.float32)
     # Scores of -20 and below: the lowest float16 plus such a score is minus infinity.
@@ -260,10 +261,7 @@ def test_sliding_window_in_half_precision_is_finite_and_close(small_blocks, left
         assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("padding", PADDINGS)
-@pytest.mark.parametrize("is_causal", [True, False])
-@pytest.mark.parametrize("num_key_value_heads", [1, 2])
-@pytest.mark.parametrize("length", [1, 5, 8, 21])
+@pairwise({"length": (1, 5, 8, 21), "num_key_value_heads": (1, 2), "is_causal": (True, False), "padding": PADDINGS})
 def test_linear_attention_equals_dense_reference(monkeypatch, length, num_key_value_heads, is_causal, padding):
     monkeypatch.setattr(modeling_efficient_attention, "LINEAR_ATTENTION_CHUNK", 4)
     inputs = make_inputs(length, num_key_value_heads=num_key_value_heads)

@@ -13,7 +13,6 @@ from hf_attn import (
     HfAttnModel,
 )
 from hf_attn.modeling_hf_attn import shift_tokens_right
-from hf_attn.modeling_layers import dropout
 from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
 
@@ -421,28 +420,3 @@ def test_unknown_activation_is_refused_with_the_nearest():
         ValueError, match=r"`activation_function` must be one of .*, got 'geluu' \(did you mean `gelu`\?\)"
     ):
         HfAttnForConditionalGeneration(tiny_config(activation_function="geluu"))
-
-
-@pytest.mark.parametrize("shape", [(7,), (3, 5), (64, 100, 100)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dropout_drops_a_share_and_keeps_the_mean(shape, dtype):
-    inputs = torch.ones(shape, dtype=dtype, requires_grad=True)
-    outputs = dropout(inputs, p=0.3, training=True)
-    kept = outputs[outputs != 0].detach()
-    torch.testing.assert_close(kept, torch.full_like(kept, 1 / 0.7), rtol=1e-4, atol=0)
-    if inputs.numel() > 1000:
-        assert abs((outputs == 0).float().mean() - 0.3) < 0.002
-    (gradient,) = torch.autograd.grad(outputs.sum(), inputs)
-    assert torch.equal(gradient, outputs.detach())
-
-
-def test_dropout_follows_the_seed_and_leaves_evaluation_alone():
-    inputs = torch.randn(5, 6)
-    drawn = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        drawn.append(dropout(inputs, p=0.5, training=True))
-    assert torch.equal(*drawn)
-    assert dropout(inputs, p=0.5, training=False) is inputs
-    assert torch.equal(dropout(inputs, p=0.0, training=True), inputs)
-    assert not dropout(inputs, p=1.0, training=True).any()

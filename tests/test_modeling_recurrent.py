@@ -27,7 +27,6 @@ from hf_attn.modeling_recurrent import (
 D_MODEL = 8
 TORCH_MODULES = {LSTMMixer: nn.LSTM, GRUMixer: nn.GRU, RNNMixer: nn.RNN}
 FUSED = list(TORCH_MODULES)
-MIXERS = [*FUSED, SSRUMixer]
 
 # Five tokens in seven places: padding on the right, on the left, holes; the last row is all padding.
 RAGGED_MASK = torch.tensor(
@@ -67,18 +66,18 @@ def torch_module_of(mixer):
     return module
 
 
-def naive_direction(mixer, projections, rows):
-    """One sequence `(length, d_model)`, one token at a time, by the formulas."""
+def naive_fused(mixer, tokens):
+    first_way = naive_fused_direction(mixer, mixer.ih_proj, mixer.hh_proj, tokens)
+    if not mixer.bidirectional:
+        return first_way
+    second_way = naive_fused_direction(mixer, mixer.ih_proj_reverse, mixer.hh_proj_reverse, tokens.flip(0)).flip(0)
+    return torch.cat([first_way, second_way], dim=-1)
+
+
+def naive_fused_direction(mixer, ih_proj, hh_proj, tokens):
     states = [torch.zeros(mixer.d_hidden)] * mixer.num_states
     outputs = []
-    for token in rows:
-        if isinstance(mixer, SSRUMixer):
-            forget_logits, candidate = projections(token)
-            forget = 1 / (1 + torch.exp(-forget_logits))
-            states = [forget * states[0] + (1 - forget) * candidate]
-            outputs.append(states[0].clamp(min=0))
-            continue
-        ih_proj, hh_proj = projections
+    for token in tokens:
         from_input = (ih_proj.weight @ token + ih_proj.bias).view(mixer.num_gates, -1)
         from_hidden = (hh_proj.weight @ states[0] + hh_proj.bias).view(mixer.num_gates, -1)
         if isinstance(mixer, LSTMMixer):
@@ -95,32 +94,37 @@ def naive_direction(mixer, projections, rows):
     return torch.stack(outputs)
 
 
-def ssru_projection(mixer, half):
-    def project(token):
-        gate_and_candidate = (mixer.in_proj.weight @ token + mixer.in_proj.bias).view(2, -1)
-        return gate_and_candidate[:, half]
+def naive_ssru(mixer, tokens):
+    outputs = torch.zeros(len(tokens), mixer.d_model)
+    ways = [(slice(0, mixer.d_hidden), range(len(tokens)))]
+    if mixer.bidirectional:
+        ways.append((slice(mixer.d_hidden, None), reversed(range(len(tokens)))))
+    for half, positions in ways:
+        cell = torch.zeros(mixer.d_hidden)
+        for position in positions:
+            projected = (mixer.in_proj.weight @ tokens[position] + mixer.in_proj.bias).view(2, -1)
+            forget, candidate = 1 / (1 + torch.exp(-projected[0, half])), projected[1, half]
+            cell = forget * cell + (1 - forget) * candidate
+            outputs[position, half] = cell.clamp(min=0)
+    return outputs
 
-    return project
+
+# Each mixer as a function of one sequence without padding, (length, d_model), token by token, by its formulas.
+NAIVE = {
+    LSTMMixer: naive_fused,
+    GRUMixer: naive_fused,
+    RNNMixer: naive_fused,
+    SSRUMixer: naive_ssru,
+}
+MIXERS = list(NAIVE)
 
 
 def naive(mixer, hidden_states, attention_mask):
     """Each row by itself, without its padding."""
-    is_ssru = isinstance(mixer, SSRUMixer)
     outputs = torch.zeros_like(hidden_states)
     for row, (sequence, mask) in enumerate(zip(hidden_states, attention_mask, strict=True)):
-        tokens = sequence[mask]
-        if not len(tokens):
-            continue
-        first_half = slice(0, mixer.d_hidden)
-        projections = ssru_projection(mixer, first_half) if is_ssru else (mixer.ih_proj, mixer.hh_proj)
-        result = naive_direction(mixer, projections, tokens)
-        if mixer.bidirectional:
-            second_half = slice(mixer.d_hidden, None)
-            projections = (
-                ssru_projection(mixer, second_half) if is_ssru else (mixer.ih_proj_reverse, mixer.hh_proj_reverse)
-            )
-            result = torch.cat([result, naive_direction(mixer, projections, tokens.flip(0)).flip(0)], dim=-1)
-        outputs[row, mask] = result
+        if mask.any():
+            outputs[row, mask] = NAIVE[type(mixer)](mixer, sequence[mask])
     return outputs
 
 
@@ -215,15 +219,15 @@ def test_summary_takes_the_ends_of_each_row(mixer_class):
     last, first = torch.tensor([4, 6, 6, 6]), torch.tensor([0, 2, 1, 0])
     rows = torch.arange(4)
     one_way = make_mixer(mixer_class)
-    torch.testing.assert_close(one_way.summarize(hidden_states, RAGGED_MASK)[:4], hidden_states[rows, last])
+    torch.testing.assert_close(one_way.pool(hidden_states, RAGGED_MASK)[:4], hidden_states[rows, last])
     two_way = make_mixer(mixer_class, bidirectional=True)
-    summary = two_way.summarize(hidden_states, RAGGED_MASK)
+    summary = two_way.pool(hidden_states, RAGGED_MASK)
     half = D_MODEL // 2
     torch.testing.assert_close(summary[:4, :half], hidden_states[rows, last, :half])
     torch.testing.assert_close(summary[:4, half:], hidden_states[rows, first, half:])
     assert (summary[4] == 0).all()
     every_token = torch.ones_like(RAGGED_MASK)
-    torch.testing.assert_close(two_way.summarize(hidden_states), two_way.summarize(hidden_states, every_token))
+    torch.testing.assert_close(two_way.pool(hidden_states), two_way.pool(hidden_states, every_token))
 
 
 @pytest.mark.parametrize("layer_class", [RecurrentCacheLayer, StaticRecurrentCacheLayer])
@@ -232,12 +236,12 @@ def test_summary_takes_the_ends_of_each_row(mixer_class):
 def test_cached_equals_uncached(mixer_class, prefill, layer_class):
     mixer = make_mixer(mixer_class, is_decoder=True)
     hidden_states, context = torch.randn(2, 6, D_MODEL), torch.randn(2, D_MODEL)
-    expected = mixer(hidden_states, initial_context=context)[0]
+    expected = mixer(hidden_states, pooled_context=context)[0]
     cache = make_cache(layer_class, max_cache_len=6)
     steps = [hidden_states[:, :prefill]] if prefill else []
     steps += hidden_states[:, prefill:].split(1, dim=1)
     with torch.no_grad():
-        outputs = [mixer(step, cache=cache, initial_context=context)[0] for step in steps]
+        outputs = [mixer(step, cache=cache, pooled_context=context)[0] for step in steps]
     torch.testing.assert_close(torch.cat(outputs, dim=1), expected)
     assert cache.get_seq_length(0) == 6
     assert len(cache.layers[0].states) == mixer.num_states
@@ -249,10 +253,10 @@ def test_cached_equals_uncached_after_ragged_prefill(mixer_class):
     batch_size, prefill = RAGGED_MASK.shape
     hidden_states, context = torch.randn(batch_size, prefill + 3, D_MODEL), torch.randn(batch_size, D_MODEL)
     full_mask = torch.cat([RAGGED_MASK, torch.tensor([[1, 1, 1]] * 4 + [[0, 1, 1]]).bool()], dim=1)
-    expected = mixer(hidden_states, full_mask, initial_context=context)[0]
+    expected = mixer(hidden_states, full_mask, pooled_context=context)[0]
     cache = make_cache()
     outputs = [
-        mixer(hidden_states[:, part], full_mask[:, part], cache=cache, initial_context=context)[0]
+        mixer(hidden_states[:, part], full_mask[:, part], cache=cache, pooled_context=context)[0]
         for part in (slice(0, prefill), slice(prefill, prefill + 1), slice(prefill + 1, None))
     ]
     torch.testing.assert_close(torch.cat(outputs, dim=1), expected)
@@ -266,7 +270,7 @@ def test_decoder_starts_from_context(mixer_class):
     hidden = bridged[:, :D_MODEL].tanh()[None].contiguous()
     start = (hidden, bridged[:, D_MODEL:][None].contiguous()) if mixer_class is LSTMMixer else hidden
     expected = torch_module_of(mixer)(hidden_states, start)[0]
-    outputs = mixer(hidden_states, initial_context=context)[0]
+    outputs = mixer(hidden_states, pooled_context=context)[0]
     torch.testing.assert_close(outputs, expected)
     assert_all_close(torch.autograd.grad(outputs.sum(), context), torch.autograd.grad(expected.sum(), context))
     without_context = torch_module_of(mixer)(hidden_states)[0]
@@ -276,7 +280,7 @@ def test_decoder_starts_from_context(mixer_class):
 def test_ssru_starts_from_zero_whatever_the_context():
     mixer = make_mixer(SSRUMixer, is_decoder=True)
     hidden_states = torch.randn(2, 3, D_MODEL)
-    outputs = mixer(hidden_states, initial_context=torch.randn(2, D_MODEL))[0]
+    outputs = mixer(hidden_states, pooled_context=torch.randn(2, D_MODEL))[0]
     torch.testing.assert_close(outputs, mixer(hidden_states)[0])
 
 
@@ -347,11 +351,11 @@ def test_low_precision_is_close_and_finite(mixer_class, dtype):
 def test_autocast(mixer_class):
     mixer = make_mixer(mixer_class, is_decoder=True)
     hidden_states, context = torch.randn(2, 5, D_MODEL), torch.randn(2, D_MODEL)
-    expected = mixer(hidden_states, initial_context=context)[0]
+    expected = mixer(hidden_states, pooled_context=context)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = mixer(hidden_states, initial_context=context)[0]
+        outputs = mixer(hidden_states, pooled_context=context)[0]
         cache = make_cache()
-        steps = [mixer(step, cache=cache, initial_context=context)[0] for step in hidden_states.split(1, dim=1)]
+        steps = [mixer(step, cache=cache, pooled_context=context)[0] for step in hidden_states.split(1, dim=1)]
     assert outputs.dtype == steps[0].dtype == torch.bfloat16
     torch.testing.assert_close(outputs.float(), expected, rtol=0.05, atol=0.05)
     torch.testing.assert_close(torch.cat(steps, dim=1).float(), expected, rtol=0.05, atol=0.05)
@@ -379,7 +383,7 @@ def test_no_value_reaches_the_host(mixer_class, is_decoder):
         cache = make_cache() if is_decoder else None
         outputs = mixer(hidden_states, attention_mask, cache=cache)[0]
         outputs = outputs + mixer(hidden_states, attention_mask)[0]
-        assert mixer.summarize(outputs, attention_mask).shape == (2, D_MODEL)
+        assert mixer.pool(outputs, attention_mask).shape == (2, D_MODEL)
         with pytest.raises(DataDependentOutputException):
             bool(attention_mask.all())
 
@@ -456,17 +460,17 @@ class TinyModel(nn.Module):
         self.writer = make_mixer(mixer_class, is_decoder=True)
 
     def forward(self, hidden_states, attention_mask=None, adapter_names=None):
-        context = self.reader.summarize(self.reader(hidden_states, attention_mask)[0], attention_mask)
-        return self.writer(hidden_states + context[:, None], attention_mask, initial_context=context)[0]
+        context = self.reader.pool(self.reader(hidden_states, attention_mask)[0], attention_mask)
+        return self.writer(hidden_states + context[:, None], attention_mask, pooled_context=context)[0]
 
     def by_steps(self, hidden_states):
         """Without the fused kernel: both ways of the reader token by token, then the writer with a cache."""
         every_token = torch.ones(hidden_states.shape[:2], dtype=torch.bool)
         read = self.reader(hidden_states, every_token, cache=make_cache())[0]
-        context = self.reader.summarize(read)
+        context = self.reader.pool(read)
         cache = make_cache()
         steps = [
-            self.writer(step, cache=cache, initial_context=context)[0]
+            self.writer(step, cache=cache, pooled_context=context)[0]
             for step in (hidden_states + context[:, None]).split(1, dim=1)
         ]
         return torch.cat(steps, dim=1)

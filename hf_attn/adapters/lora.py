@@ -28,7 +28,7 @@ MATCH_EMBEDDING = "match_embedding"
 
 
 class LoraArguments(Protocol):
-    """What `add_lora` reads; `hf_attn.training.AdapterArguments` has it."""
+    """The arguments of `add_lora`; `hf_attn.training.AdapterArguments` has them."""
 
     lora_r: int
     lora_alpha: int
@@ -40,7 +40,7 @@ class LoraArguments(Protocol):
 
 def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | None = None) -> PeftModel:
     """
-    Freeze a model and put a LoRA adapter on it (Hu et al. 2021; DoRA: Liu et al. 2024).
+    A frozen model with a LoRA adapter on it (Hu et al. 2021; DoRA: Liu et al. 2024).
 
     Args:
         model: A seq2seq model, or one with a span head or one that classifies, which is trained whole; in 4 bits it
@@ -87,7 +87,7 @@ def add_lora(model: PreTrainedModel, arguments: LoraArguments, revision: str | N
 
 def chosen_targets(model: PreTrainedModel, named: list[str] | None) -> list[str] | str | None:
     """
-    What to give PEFT as targets: `"all-linear"` alone is a word of its own, beside others it is the layers' names.
+    The targets for PEFT: `"all-linear"` alone stays as it is, beside others it becomes the layers' names.
 
     Families whose layers are named as BART's, such as Marian, have no default in PEFT.
     """
@@ -101,7 +101,7 @@ def chosen_targets(model: PreTrainedModel, named: list[str] | None) -> list[str]
 
 def check_targets(model: PreTrainedModel, lora_targets: list[str] | str | None) -> None:
     """
-    Refuse targets that PEFT would adapt wrongly or not at all.
+    Refuses targets that PEFT would adapt wrongly or not at all.
 
     Args:
         model: The base model.
@@ -149,7 +149,7 @@ def has_default_targets(model: PreTrainedModel) -> bool:
 
 def check_four_bit_widths(model: PreTrainedModel) -> None:
     """
-    Refuse 4-bit layers that bitsandbytes cannot multiply by on a CPU; it would find out in the middle of a run.
+    Refuses 4-bit layers that bitsandbytes cannot multiply by on a CPU; it would find out in the middle of a run.
 
     Raises:
         ValueError: The inputs of a layer are no multiple of 64, or its outputs of 32.
@@ -168,7 +168,7 @@ def check_four_bit_widths(model: PreTrainedModel) -> None:
 
 def keep_four_bits_trainable(model: PreTrainedModel) -> None:
     """
-    Keep bitsandbytes from packing 4-bit weights for a CPU's inference kernel.
+    Keeps bitsandbytes from packing 4-bit weights for a CPU's inference kernel.
 
     It does so at the first forward without gradients, that is in an evaluation, and no backward works afterwards.
     """
@@ -179,7 +179,7 @@ def keep_four_bits_trainable(model: PreTrainedModel) -> None:
 
 def start_embeddings_as_linear(model: nn.Module) -> None:
     """
-    Draw the random half of a LoRA on an embedding as that of a linear layer is drawn.
+    Draws the random half of a LoRA on an embedding as that of a linear layer is drawn.
 
     PEFT takes the standard normal distribution: of width 256 that is 28 times as much, and a learning rate that suits
     the linear layers moves the embedding 28 times too fast.
@@ -228,14 +228,14 @@ def finish_adapter(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, adapter_dir: str | Path, merge: bool = False
 ) -> None:
     """
-    Put beside a saved adapter what PEFT leaves out: the generation config, and in it the `prefix` of the sources; and
-    which base `add_lora` put it on.
+    Saves beside an adapter what PEFT leaves out: the generation config, and in it the `prefix` of the sources; and the
+    fingerprint of the base that `add_lora` put it on.
 
     Args:
         model: The adapted model; with `merge` it is taken apart.
         tokenizer: Saved beside a merged model.
-        adapter_dir: Where the adapter was saved.
-        merge: Also write the merged model to `merged` inside `adapter_dir`.
+        adapter_dir: Directory of the adapter.
+        merge: Also save the merged model to `merged` inside `adapter_dir`.
     """
     base = cast(Any, model).get_base_model()
     if base.can_generate():
@@ -252,12 +252,12 @@ def finish_adapter(
 
 def save_merged(model: PeftModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> PreTrainedModel:
     """
-    Fold an adapter into its base and save the whole as an ordinary checkpoint.
+    Merges an adapter into its base and saves the result as an ordinary checkpoint.
 
     Args:
         model: The adapted model; it is taken apart.
         tokenizer: Saved beside the model.
-        directory: Where to.
+        directory: Directory of the checkpoint.
 
     Returns:
         The merged model.

@@ -2,10 +2,12 @@
 """Batches of samples of like length whose padded size stays within a budget of tokens."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from typing_extensions import override
 
 
 class LengthBucketBatchSampler(Sampler[list[int]]):
@@ -90,7 +92,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
             )
 
     def _cut(self) -> np.ndarray:
-        """Places in the sorted rows where batches begin, and the number of rows; the same for every draw of ties."""
+        """The indices of sorted rows at which batches begin, and their number; the same for every draw of ties."""
         lengths = self._lengths[np.lexsort(self._sort_keys)]
         bounds = [0]
         while bounds[-1] < len(lengths):
@@ -122,6 +124,7 @@ class LengthBucketBatchSampler(Sampler[list[int]]):
         num_batches = len(self._bounds) - 1
         return num_batches - num_batches % self.batches_per_step
 
+    @override
     def __iter__(self) -> Iterator[list[int]]:
         num_batches = len(self._bounds) - 1
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -176,5 +179,9 @@ class BatchEpochCallback(TrainerCallback):
     def __init__(self, sampler: LengthBucketBatchSampler):
         self.sampler = sampler
 
-    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+    @override
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """`TrainerCallback.on_epoch_begin`: sets the epoch of the sampler."""
         self.sampler.set_epoch(int(state.epoch or 0))

@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from .readers import require_columns
-from .texts import check_texts, in_all_or_none, place_in_split, quoted
+from .texts import check_texts, in_all_or_none, quoted, row_name_in_split
 
 
 CLASS = "class"
@@ -21,7 +21,7 @@ def name_classes(split: Dataset, name: str, text_column: str, label_column: str)
     Args:
         split: Rows with a text, and with a class that is text, a whole number or a truth value; the names of numbers
             are those of the data set's `ClassLabel`, if it has one.
-        name: What to call the split in the messages, such as `validation`.
+        name: Name of the split, for messages, such as `validation`.
         text_column, label_column: Names of the columns.
 
     Raises:
@@ -30,7 +30,7 @@ def name_classes(split: Dataset, name: str, text_column: str, label_column: str)
     """
     require_columns(split, name, [text_column] if name == "test" else [text_column, label_column])
     texts = list(split[text_column])
-    check_texts(text_column, texts, place_in_split(name))
+    check_texts(text_column, texts, row_name_in_split(name))
     columns = {"text": texts}
     classes = list(split[label_column]) if label_column in split.column_names else []
     if name != "test" or in_all_or_none(label_column, classes, name):

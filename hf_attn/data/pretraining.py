@@ -13,7 +13,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from datasets import Dataset, concatenate_datasets
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import (
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from typing_extensions import override
 
 from ..text.sentences import split_sentences
 from .readers import require_columns
@@ -27,14 +34,14 @@ TEXT = "text"
 NUM_SENTINELS = 100
 """As many as T5 has."""
 
-# What stands between documents that share a block.
+# Between documents that share a block.
 _SEPARATOR = "\n"
 # Of a mixture: its order alone takes 8 bytes a row.
 _MAX_ROWS = 10**8
 
 
 class Task(NamedTuple):
-    """A source and what is to be made of it.
+    """A source and its target.
 
     Attributes:
         input_ids: int64 of shape `(source_length,)`.
@@ -65,11 +72,11 @@ class Noise(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class _SpanNoise:
-    """What both kinds of noise have in common: how many tokens are hidden, in how many spans, and where.
+    """The base of both kinds of noise: the numbers of hidden tokens and spans, and their positions.
 
     A share `mask_ratio` of the tokens, at least one, is hidden in spans of `mean_span_length` tokens on average; both
-    numbers are rounded and then depend on the length of the block alone. Which places between the tokens that stay
-    the spans take is drawn evenly; no two take the same, so that spans never touch.
+    numbers are rounded and then depend on the length of the block alone. The gaps between the tokens that stay, in
+    which the spans lie, are drawn evenly; no two lie in the same, so that spans never touch.
 
     Raises:
         ValueError: `mask_ratio` is not between 0 and 1, or `mean_span_length` is below 1.
@@ -80,7 +87,7 @@ class _SpanNoise:
     start_ids: tuple[int, ...] = ()
     end_ids: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"`mask_ratio` must be greater than 0 and less than 1, got {self.mask_ratio}")
         if self.mean_span_length < 1:
@@ -94,13 +101,13 @@ class _SpanNoise:
         return num_hidden, np.clip(num_spans, 1, num_tokens - num_hidden + 1)
 
     def fits(self, num_tokens: int) -> bool:
-        """Any block does."""
+        """Whether a block may have so many tokens: always."""
         return True
 
-    def _place(
+    def _hide(
         self, num_tokens: int, lengths: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which tokens are hidden, bool of shape `(num_tokens,)`; and before which kept token each span stands."""
+        """The mask of hidden tokens, bool of shape `(num_tokens,)`; and the kept token that each span precedes."""
         num_kept = num_tokens - int(lengths.sum())
         gaps = np.sort(generator.choice(num_kept + 1, len(lengths), replace=False))
         ends = gaps + np.cumsum(lengths)
@@ -110,7 +117,7 @@ class _SpanNoise:
         return np.cumsum(changes[:-1]) > 0, gaps
 
     def _task(self, source: np.ndarray, target: np.ndarray, is_hidden: np.ndarray) -> Task:
-        """Puts the special tokens around both."""
+        """The task of a source and a target, with the special tokens around both."""
         source, target = (
             np.concatenate([self.start_ids, tokens, self.end_ids]).astype(np.int64) for tokens in (source, target)
         )
@@ -149,10 +156,10 @@ class TextInfilling(_SpanNoise):
         order = np.arange(len(tokens))
         if self.permute_sentences:
             sentences = np.split(order, np.cumsum(sentence_lengths)[:-1])
-            order = np.concatenate([sentences[place] for place in generator.permutation(len(sentences))])
+            order = np.concatenate([sentences[index] for index in generator.permutation(len(sentences))])
         # Poisson variables given their sum are multinomial: each hidden token falls into any span alike.
         lengths = np.bincount(generator.integers(num_spans, size=num_hidden), minlength=num_spans)
-        hides, gaps = self._place(len(tokens), lengths, generator)
+        hides, gaps = self._hide(len(tokens), lengths, generator)
         source = np.insert(tokens[order[~hides]], gaps, self.mask_token_id)
         is_hidden = np.zeros(len(tokens), dtype=bool)
         is_hidden[order] = hides
@@ -177,8 +184,9 @@ class SpanCorruption(_SpanNoise):
     mask_ratio: float = 0.15
     mean_span_length: float = 3.0
 
+    @override
     def fits(self, num_tokens: int) -> bool:
-        """Whether there are sentinels enough."""
+        """Whether there are sentinels enough for the spans of a block of so many tokens."""
         return int(self.counts(num_tokens)[1]) < len(self.sentinel_ids)
 
     def lengths(self, num_tokens: np.ndarray) -> np.ndarray:
@@ -192,7 +200,7 @@ class SpanCorruption(_SpanNoise):
         num_hidden, num_spans = (int(count) for count in self.counts(len(tokens)))
         cuts = np.sort(generator.choice(num_hidden - 1, num_spans - 1, replace=False)) + 1
         bounds = np.concatenate([[0], cuts, [num_hidden]]).astype(np.int64)
-        hides, gaps = self._place(len(tokens), np.diff(bounds), generator)
+        hides, gaps = self._hide(len(tokens), np.diff(bounds), generator)
         sentinels = np.asarray(self.sentinel_ids[: num_spans + 1], dtype=np.int64)
         source = np.insert(tokens[~hides], gaps, sentinels[:-1])
         target = np.insert(tokens[hides], bounds, sentinels)
@@ -229,7 +237,7 @@ def build_noise(
 
     Raises:
         ValueError: The objective is unknown; the tokenizer lacks its special tokens; sentences are to be permuted in
-            span corruption, whose targets do not tell their order; or a number is out of range.
+            span corruption, whose targets do not give their order; or a number is out of range.
     """
     if objective not in OBJECTIVES:
         raise ValueError(f"`objective` must be one of {', '.join(map(repr, OBJECTIVES))}, got {objective!r}")
@@ -285,7 +293,7 @@ def documents(split: Dataset, name: str, columns: Sequence[str]) -> Dataset:
 
     Args:
         split: Rows.
-        name: What to call them in messages.
+        name: Name of the split, for messages.
         columns: Columns of text.
 
     Raises:
@@ -312,7 +320,7 @@ def block_preprocessor(
     """Returns the function that `Dataset.map(..., batched=True)` takes to make documents into blocks of tokens.
 
     A document of more than `max_block_length` tokens is cut between sentences, and a sentence that is itself longer
-    anywhere. One of fewer than `min_block_length` tokens shares its block with those after it, parted by a new line:
+    anywhere. One of fewer than `min_block_length` tokens shares its block with those after it, behind a new line:
     equal numbers pack all blocks full. Blocks end where a batch of `Dataset.map` does.
 
     The function takes rows with `text` and returns fewer or more: `tokens`, without special tokens, and
@@ -386,7 +394,7 @@ def draw_once(blocks: Dataset, noise: Noise, seed: int = 0) -> Dataset:
 
     Args:
         blocks: Rows with `tokens` and `sentence_lengths`.
-        noise: What is drawn.
+        noise: The noise to draw.
         seed: Seed of the noise.
     """
 
@@ -406,9 +414,9 @@ def _draw(noise: Noise, tokens: Sequence[int], sentence_lengths: Sequence[int], 
 
 
 def as_blocks(tokenized: Dataset) -> Dataset:
-    """Gives rows that are tasks already, such as translations, the columns of those that `draw_once` returns.
+    """Rows that are tasks already, such as translations, with the columns of those that `draw_once` returns.
 
-    Their `tokens` are none, which tells `EpochNoise` to leave them alone; every target token is one to predict.
+    Their `tokens` are none, so that `EpochNoise` leaves them alone; every target token is one to predict.
 
     Args:
         tokenized: Rows with `input_ids` and `labels`.
@@ -428,12 +436,12 @@ def as_blocks(tokenized: Dataset) -> Dataset:
 class EpochNoise(TrainerCallback):
     """The transform of a training set, for `Dataset.with_transform`: noise drawn anew each epoch.
 
-    Rows have the columns of `draw_once` and `row`, by which `mix` numbers them. What comes out are lists `input_ids`
-    and `labels`; `DataCollatorForSeq2Seq` pads. Rows without `tokens` stay as they are. It is also the callback by
-    which a `Trainer` tells it the epoch.
+    Rows have the columns of `draw_once` and `row`, by which `mix` numbers them. The results are lists `input_ids` and
+    `labels`; `DataCollatorForSeq2Seq` pads. Rows without `tokens` stay as they are. It is also the callback by which
+    it gets the epoch from a `Trainer`.
 
     Args:
-        noise: What is drawn.
+        noise: The noise to draw.
         seed: Seed of the noise.
     """
 
@@ -447,8 +455,11 @@ class EpochNoise(TrainerCallback):
         """Sets the epoch, from 0."""
         self._epoch.fill_(epoch)
 
-    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
-        """Sets the epoch that a training begins, or goes on with after a resume."""
+    @override
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """`TrainerCallback.on_epoch_begin`: sets the epoch that begins, or goes on after a resume."""
         self.set_epoch(int(state.epoch or 0))
 
     def __call__(self, batch: Mapping[str, list]) -> dict[str, list[list[int]]]:
@@ -469,11 +480,11 @@ class EpochNoise(TrainerCallback):
 
 def check_weight(weight: float, of: str = "") -> None:
     """
-    Refuse what is no share of a mixture.
+    Refuses a weight that is no share of a mixture.
 
     Args:
-        weight: As given.
-        of: Whose it is, for the message.
+        weight: The weight.
+        of: Its corpus, for the message, such as " for `novels`".
 
     Raises:
         ValueError: It is no finite number greater than 0.
@@ -486,7 +497,7 @@ def check_weight(weight: float, of: str = "") -> None:
 def mix(
     corpora: Mapping[str, Dataset], weights: Mapping[str, float | None] | None = None, temperature: float = 1.0
 ) -> tuple[Dataset, dict[str, float]]:
-    """Puts corpora together such that their shares of the source and target tokens of an epoch are as wanted.
+    """A mixture of corpora whose shares of the source and target tokens of an epoch are as wanted.
 
     Without weights a corpus of n tokens gets a share that grows with n^(1/temperature): 1 is in proportion, more
     gives small corpora more (Raffel et al. 2020, section 3.5.2). All rows of every corpus come at least once an

@@ -31,7 +31,7 @@ class Span(NamedTuple):
     """A candidate for the answer to one question.
 
     Attributes:
-        text: What the context says there, without white space around it; "" where the context holds no answer.
+        text: The text of the context there, without white space around it; "" where the context holds no answer.
         start, end: Characters of the context, the end not included; both 0 for no answer.
         score: Sum of the logits of the first and the last token.
         probability: Softmax of the scores over the candidates of the question.
@@ -45,11 +45,11 @@ class Span(NamedTuple):
 
 
 def check_ids(split: Dataset, name: str) -> None:
-    """Checks that each row has an `id` of its own, by which its answer is written down.
+    """Checks that each row has an `id` of its own, by which its answer is saved.
 
     Args:
         split: Rows before tokenization.
-        name: What to call the split in the message, such as `validation`.
+        name: Name of the split, for messages, such as `validation`.
 
     Raises:
         ValueError: A column of `QUESTION_COLUMNS` is missing (those there are get listed), or two rows share an `id`.
@@ -67,7 +67,7 @@ def has_answers(split: Dataset, name: str) -> bool:
 
     Args:
         split: Rows before tokenization.
-        name: What to call the split in the messages, such as `test`.
+        name: Name of the split, for messages, such as `test`.
 
     Raises:
         ValueError: Only some rows have them; the message has the number of the first without, from 0. A question
@@ -112,7 +112,7 @@ def span_preprocessor(
     - `char_starts`, `char_ends`: characters of the context that each token stands for; -1 outside the context.
 
     Args:
-        tokenizer: A fast one, since only these tell which characters a token stands for.
+        tokenizer: A fast one, since only these know which characters a token stands for.
         max_seq_length: Longest window, in tokens, special tokens included.
         doc_stride: Tokens of the context that neighbouring windows share.
 
@@ -145,14 +145,14 @@ def span_preprocessor(
         is_context = np.array([sequence_id == 1 for sequence_id in sequence_ids])
         offsets = np.array(list(chain.from_iterable(encoded["offset_mapping"])))
         offsets = np.where(is_context[:, None], offsets, -1)
-        labels = _place_answers(offsets, lengths, np.array(answers)[source_rows]).tolist() if answers else None
+        labels = _answer_tokens(offsets, lengths, np.array(answers)[source_rows]).tolist() if answers else None
         bounds = np.cumsum(lengths)[:-1]
         return {
             **{name: encoded[name] for name in tokenizer.model_input_names if name in encoded},
             **({} if labels is None else {"labels": labels}),
             "row": [rows.number(position) for position in source_rows],
-            "char_starts": [part.tolist() for part in np.split(offsets[:, 0], bounds)],
-            "char_ends": [part.tolist() for part in np.split(offsets[:, 1], bounds)],
+            "char_starts": [starts.tolist() for starts in np.split(offsets[:, 0], bounds)],
+            "char_ends": [ends.tolist() for ends in np.split(offsets[:, 1], bounds)],
         }
 
     return preprocess
@@ -167,7 +167,7 @@ def answer_preprocessor(
     """Returns the function that `Dataset.map(..., batched=True, with_indices=True)` takes to tokenize question and
     context as the source and the first answer as the target.
 
-    The source is the pair of question and context as the tokenizer writes one; of a source that is too long the
+    The source is the pair of question and context as the tokenizer makes one; of a source that is too long the
     context is cut. The function returns `input_ids`, `attention_mask` and, where there is a column `answers`,
     `labels`, lists of int a row, neither padded nor shifted, and `source_length`, the tokens of the source before it
     was cut. Where a row has no answer the target is empty.
@@ -261,8 +261,8 @@ def best_spans(
         parts.append(_best_of_windows(starts[part], ends[part], char_starts[part], n_best_size, max_answer_length))
     scores, firsts, lasts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     window = np.arange(num_windows)[:, None]
-    places = np.broadcast_arrays(rows[:, None], char_starts[window, firsts], char_ends[window, lasts])
-    candidates = np.stack(places, axis=-1)
+    columns = np.broadcast_arrays(rows[:, None], char_starts[window, firsts], char_ends[window, lasts])
+    candidates = np.stack(columns, axis=-1)
     is_span = np.isfinite(scores)
     scores, candidates = _without_repetitions(scores[is_span], candidates[is_span])
     null_scores = _lowest_by_row(starts[:, 0] + ends[:, 0], rows, len(contexts)) if with_null else None
@@ -282,8 +282,8 @@ def choose_answers(spans: Sequence[Sequence[Span]], null_score_diff_threshold: f
     """The text of the best span of each row; "" where no answer scores higher by more than the threshold.
 
     Args:
-        spans: What `best_spans` returns; without its `with_null` every row is answered.
-        null_score_diff_threshold: How much higher, in logits, no answer has to score than the best span.
+        spans: The spans that `best_spans` returns; without its `with_null` every row is answered.
+        null_score_diff_threshold: The least lead of no answer over the best span, in logits.
     """
     answers = []
     for row in spans:
@@ -308,7 +308,7 @@ def _words(text: str) -> list[str]:
 
 
 class _Rows:
-    """The checked texts of a batch of rows, and how to name a row in a message."""
+    """The checked texts of a batch of rows, and the names of rows for messages."""
 
     def __init__(self, batch: Mapping[str, Sequence[Any]], indices: Sequence[int] | None, source_prefix: str = ""):
         missing = [name for name in QUESTION_COLUMNS if name not in batch]
@@ -319,7 +319,7 @@ class _Rows:
         self._answers = batch.get("answers")
         self.have_answers = self._answers is not None
         for column in ("context", "question"):
-            check_texts(column, batch[column], self.place)
+            check_texts(column, batch[column], self.row_name)
         self.contexts = list(batch["context"])
         self.questions = [source_prefix + question.strip() for question in batch["question"]]
 
@@ -327,8 +327,8 @@ class _Rows:
         """Number of a row in its split, or in the batch where the split is not known."""
         return int(position) if self._indices is None else self._indices[position]
 
-    def place(self, position: int) -> str:
-        """What to call a row in a message."""
+    def row_name(self, position: int) -> str:
+        """The name of a row for messages."""
         return f"row {self.number(position)} (id {self._ids[position]!r})"
 
     def _answer_lists(self, position: int, *names: str) -> list[Any]:
@@ -337,44 +337,44 @@ class _Rows:
         if any(not isinstance(values, list) for values in lists) or len({len(values) for values in lists}) > 1:
             raise ValueError(
                 f"`answers` must hold the lists {quoted(names)}{' of one length' if len(names) > 1 else ''}, got "
-                f"{answers!r} in {self.place(position)}"
+                f"{answers!r} in {self.row_name(position)}"
             )
         return lists
 
     def answer_texts(self, position: int) -> list[str]:
         """The answers of a row; empty where there is none."""
         (texts,) = self._answer_lists(position, "text")
-        check_texts("answers", texts, lambda _: self.place(position), may_be_empty=True)
+        check_texts("answers", texts, lambda _: self.row_name(position), may_be_empty=True)
         return texts
 
-    def answer_places(self, position: int) -> list[tuple[int, str]]:
-        """Where each answer of a row begins, in characters, and its text, both checked."""
+    def answer_starts(self, position: int) -> list[tuple[int, str]]:
+        """The start of each answer of a row, in characters of the context, and its text, both checked."""
         context = self.contexts[position]
         texts = self.answer_texts(position)
         _, starts = self._answer_lists(position, "text", "answer_start")
         for start, text in zip(starts, texts, strict=True):
             if not isinstance(start, int):
-                raise ValueError(f"`answer_start` must be whole numbers, got {start!r} in {self.place(position)}")
+                raise ValueError(f"`answer_start` must be whole numbers, got {start!r} in {self.row_name(position)}")
             if not text.strip():
                 raise ValueError(
-                    f"`answers` must not be empty, got {text!r} in {self.place(position)}; a question without an "
+                    f"`answers` must not be empty, got {text!r} in {self.row_name(position)}; a question without an "
                     "answer has empty lists"
                 )
             if start < 0 or context[start : start + len(text)] != text:
-                found = f"{context[start : start + len(text)]!r} stands there" if start >= 0 else "no place"
+                found = f"{context[start : start + len(text)]!r} stands there" if start >= 0 else "no position"
                 raise ValueError(
-                    f"`answers` of {self.place(position)} must stand at their `answer_start`, got {text!r} at "
-                    f"{start}: {found}. Mend the row, or train with `mode` generative, which reads no places"
+                    f"`answers` of {self.row_name(position)} must stand at their `answer_start`, got {text!r} at "
+                    f"{start}: {found}. Mend the row, or train with `mode` generative, which reads no positions"
                 )
         return list(zip(starts, texts, strict=True))
 
 
 def _first_span(rows: _Rows, position: int) -> tuple[int, int]:
     """Characters of the first answer of a row without white space around it; (-1, -1) where there is none."""
-    places = rows.answer_places(position)
-    if not places:
+    starts = rows.answer_starts(position)
+    if not starts:
         return -1, -1
-    start, text = places[0]
+    start, text = starts[0]
     first = start + len(text) - len(text.lstrip())
     return first, first + len(text.strip())
 
@@ -391,11 +391,12 @@ def _check_room(
             shared = f", of which windows share `doc_stride` = {doc_stride}" if doc_stride else ""
             raise ValueError(
                 f"`{argument}` must hold the question and a part of the context, got {max_length}: the question of "
-                f"{rows.place(position)} has {len(question)} tokens and leaves {max(room, 0)} to the context{shared}"
+                f"{rows.row_name(position)} has {len(question)} tokens and leaves {max(room, 0)} to the "
+                f"context{shared}"
             )
 
 
-def _place_answers(offsets: np.ndarray, lengths: np.ndarray, answers: np.ndarray) -> np.ndarray:
+def _answer_tokens(offsets: np.ndarray, lengths: np.ndarray, answers: np.ndarray) -> np.ndarray:
     """First and last token of each window's answer: int of shape (windows, 2), 0 where it is not all in the window.
 
     Args:
@@ -447,8 +448,8 @@ def _without_repetitions(scores: np.ndarray, candidates: np.ndarray) -> tuple[np
     """Each (row, start, end) once with its highest score, ordered by row and then from the highest score down."""
     by_score = np.lexsort((candidates[:, 2], candidates[:, 1], -scores, candidates[:, 0]))
     scores, candidates = scores[by_score], candidates[by_score]
-    _, first_places = np.unique(candidates, axis=0, return_index=True)
-    kept = np.sort(first_places)
+    _, first_indices = np.unique(candidates, axis=0, return_index=True)
+    kept = np.sort(first_indices)
     return scores[kept], candidates[kept]
 
 

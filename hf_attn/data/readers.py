@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Read splits from the Hub or from json, jsonl, csv, parquet and text files, gzipped or not."""
+"""Reads splits from the Hub or from json, jsonl, csv, parquet and text files, gzipped or not."""
 
 import gzip
 import json
@@ -61,9 +61,9 @@ def load_splits(
     streaming: bool = False,
     max_samples: Mapping[str, int | None] | None = None,
 ) -> DatasetDict | IterableDatasetDict:
-    """Loads the splits of a Hub data set, or those of `train`, `validation` and `test` for which a file is given.
+    """The splits of a Hub data set, or those of `train`, `validation` and `test` for which a file is given.
 
-    The ending tells what a file is: `.json` (an array of objects, or an object a line), `.jsonl`, `.csv` (with a line
+    The kind of a file is its ending: `.json` (an array of objects, or an object a line), `.jsonl`, `.csv` (with a line
     of column names), `.parquet`, or `.txt` (one row a line, column `text`), each also with `.gz` behind it. Text is
     UTF-8. Files of different kinds may be mixed.
 
@@ -98,9 +98,9 @@ def load_splits(
                 f"`dataset_name` {dataset_name!r} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
         for name, split in splits.items():
-            fault = _fault_of_columns(split)
-            if fault is not None:
-                raise ValueError(f"`dataset_name`: split `{name}` of {dataset_name} {fault}")
+            error_of_columns = _columns_error(split)
+            if error_of_columns is not None:
+                raise ValueError(f"`dataset_name`: split `{name}` of {dataset_name} {error_of_columns}")
             if next(iter(split), None) is None:
                 raise ValueError(f"`dataset_name`: split `{name}` of {dataset_name} has no rows")
     elif files:
@@ -116,7 +116,7 @@ def require_columns(split: Dataset | IterableDataset, name: str, columns: Iterab
 
     Args:
         split: Mapped or streamed data set.
-        name: What to call it in the message, such as `train`.
+        name: Name of the split, for messages, such as `train`.
         columns: Names of columns.
 
     Raises:
@@ -195,10 +195,12 @@ def _read_file(path: Path, argument: str, streaming: bool) -> Dataset | Iterable
     if builder is None:
         raise ValueError(f"`{argument}` must end in {', '.join(_BUILDERS)}, with or without .gz, got {str(path)!r}")
     if not os.path.isfile(path):
-        told = f"`{argument}` must be a file that exists, got {str(path)!r}"
+        message = f"`{argument}` must be a file that exists, got {str(path)!r}"
         if not path.is_absolute():
-            told += f" below the working directory {os.getcwd()!r}; configs of recipes name files below the repository"
-        raise ValueError(told)
+            message += (
+                f" below the working directory {os.getcwd()!r}; configs of recipes name files below the repository"
+            )
+        raise ValueError(message)
     _check_no_archive(path, argument)
     if builder == "json":
         _check_json(path, argument)
@@ -209,14 +211,14 @@ def _read_file(path: Path, argument: str, streaming: bool) -> Dataset | Iterable
         if builder == "parquet":
             _check_texts(path)
         split = load_dataset(builder, data_files=pattern, streaming=streaming, **options).get("train", ())
-        fault = _fault_of_columns(split)
-        first_row = None if fault else next(iter(split), None)
+        error_of_columns = _columns_error(split)
+        first_row = None if error_of_columns else next(iter(split), None)
     # The readers of files have errors of many kinds.
     except Exception as error:
         cause = error.__cause__ or error
         raise ValueError(f"`{argument}`: {_reason(path, builder, cause)}") from error
-    if fault is not None:
-        raise ValueError(f"`{argument}`: {path} {fault}")
+    if error_of_columns is not None:
+        raise ValueError(f"`{argument}`: {path} {error_of_columns}")
     if first_row is None:
         raise ValueError(f"`{argument}`: {path} has no rows")
     return split
@@ -252,9 +254,9 @@ def _check_json(path: Path, argument: str) -> None:
                 if number == 1 and block.lstrip(_WHITE).startswith(b"["):
                     block += file.read()
                     lines = [block]
-                fault = _fault_of_encoding(path, block, number)
-                if fault is not None:
-                    raise ValueError(f"`{argument}`: {fault}")
+                error_of_encoding = _encoding_error(path, block, number)
+                if error_of_encoding is not None:
+                    raise ValueError(f"`{argument}`: {error_of_encoding}")
                 _check_nulls(path, argument, lines, number)
                 depth, deepest = _depths(block, depth)
                 if deepest > _DEEPEST:
@@ -281,7 +283,7 @@ def _check_nulls(path: Path, argument: str, lines: list[bytes], first: int) -> N
         if number == 1 and content.startswith(b"["):
             try:
                 rows = json.loads(content)
-            # What is wrong with it is said when it is read.
+            # Its error is raised when it is read.
             except (ValueError, RecursionError):
                 continue
             if None in rows:
@@ -289,7 +291,7 @@ def _check_nulls(path: Path, argument: str, lines: list[bytes], first: int) -> N
 
 
 def _depths(block: bytes, start: int) -> tuple[int, int]:
-    """How many brackets are open at the end of whole lines, and at most, where `start` are before them."""
+    """The numbers of open brackets at the end of whole lines, and at most, where `start` are before them."""
     depths = _running_depths(block, start)
     if depths.max(initial=start) > _DEEPEST or depths.min(initial=start) < 0:
         # Brackets in texts do not count.
@@ -309,8 +311,8 @@ def _opened(path: Path) -> IO[bytes]:
     return cast(IO[bytes], gzip.open(path, "rb")) if is_gzipped else path.open("rb")
 
 
-def _fault_of_columns(split: Any) -> str | None:
-    """What is wrong with columns such as images and sounds: their values are paths and addresses that get opened."""
+def _columns_error(split: Any) -> str | None:
+    """The error of columns such as images and sounds, whose values are paths and addresses that get opened."""
     for column, feature in (getattr(split, "features", None) or {}).items():
         kind = _unsafe_kind(feature)
         if kind is not None:
@@ -333,7 +335,7 @@ def _unsafe_kind(feature: Any) -> str | None:
 
 
 def _reason(path: Path, builder: str, cause: BaseException) -> str:
-    """Says why a file cannot be read; looks for the line, which the builders do not tell."""
+    """The reason why a file cannot be read, with the line, which the builders do not name."""
     unknown = f"{path} cannot be read as {builder}: {type(cause).__name__}: {cause}"
     if builder == "parquet":
         return unknown
@@ -346,17 +348,17 @@ def _reason(path: Path, builder: str, cause: BaseException) -> str:
         return f"{path} has no rows"
     if builder == "json":
         return _broken_json(path, lines) or unknown
-    return _fault_of_encoding(path, b"".join(lines)) or unknown
+    return _encoding_error(path, b"".join(lines)) or unknown
 
 
-def _fault_of_encoding(path: Path, block: bytes, first: int = 1) -> str | None:
-    """Where whole lines of a file are not UTF-8; the first of them has the number `first`."""
+def _encoding_error(path: Path, block: bytes, first: int = 1) -> str | None:
+    """The first error of whole lines of a file that are not UTF-8; the first line has the number `first`."""
     try:
         block.decode("utf-8")
     except UnicodeDecodeError as error:
         number = first + block.count(b"\n", 0, error.start)
-        place = error.start - block.rfind(b"\n", 0, error.start) - 1
-        return f"line {number} of {path} is not UTF-8: {error.reason} at byte {place}"
+        position = error.start - block.rfind(b"\n", 0, error.start) - 1
+        return f"line {number} of {path} is not UTF-8: {error.reason} at byte {position}"
     return None
 
 
@@ -371,8 +373,8 @@ def _broken_json(path: Path, lines: list[bytes]) -> str | None:
         except RecursionError:
             return f"line {number} of {path} is nested too deeply"
         except json.JSONDecodeError as error:
-            place = f"line {number + error.lineno - 1} of {path}"
-            return f"{place} is not valid json: {error.msg} at column {error.colno}"
+            line_name = f"line {number + error.lineno - 1} of {path}"
+            return f"{line_name} is not valid json: {error.msg} at column {error.colno}"
         except ValueError as error:
             return f"line {number} of {path} is not valid json: {error}"
         if not isinstance(row, (dict, list)):

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..text.sentences import split_sentences
 from .readers import require_columns
-from .texts import check_texts, in_all_or_none, place_in_batch, place_in_split, quoted
+from .texts import check_texts, in_all_or_none, quoted, row_name_in_batch, row_name_in_split
 
 
 REFERENCES_COLUMN = "references"
@@ -24,7 +24,7 @@ def check_documents(split: Dataset | IterableDataset, name: str, text_column: st
 
     Args:
         split: Rows before tokenization.
-        name: What to call the split in the message, such as `validation`.
+        name: Name of the split, for messages, such as `validation`.
         text_column, summary_column: Names of the columns. None: there are no summaries.
 
     Raises:
@@ -33,9 +33,9 @@ def check_documents(split: Dataset | IterableDataset, name: str, text_column: st
     """
     require_columns(split, name, [text_column] if summary_column is None else [text_column, summary_column])
     if isinstance(split, Dataset):
-        check_texts(text_column, split[text_column], place_in_split(name))
+        check_texts(text_column, split[text_column], row_name_in_split(name))
         if summary_column is not None:
-            check_texts(summary_column, split[summary_column], place_in_split(name), may_be_empty=True)
+            check_texts(summary_column, split[summary_column], row_name_in_split(name), may_be_empty=True)
 
 
 def has_summaries(split: Dataset, name: str, summary_column: str) -> bool:
@@ -43,7 +43,7 @@ def has_summaries(split: Dataset, name: str, summary_column: str) -> bool:
 
     Args:
         split: Rows before tokenization.
-        name: What to call the split in the messages, such as `test`.
+        name: Name of the split, for messages, such as `test`.
         summary_column: Name of the column.
 
     Raises:
@@ -60,7 +60,7 @@ def references_of(
 
     Args:
         split: Rows that `check_documents` let pass.
-        name: What to call the split in the message, such as `validation`.
+        name: Name of the split, for messages, such as `validation`.
         summary_column: Name of the column of summaries. None: there are no summaries.
         references_column: Name of a column that holds a text or a list of texts a row. None: `references`, where the
             split has it.
@@ -151,7 +151,7 @@ def summarization_preprocessor(
         missing = [column for column in wanted if column not in batch]
         if missing:
             raise ValueError(f"the data must have the columns {quoted(missing)}; it has only {quoted(batch)}")
-        check_texts(text_column, batch[text_column], place_in_batch(indices))
+        check_texts(text_column, batch[text_column], row_name_in_batch(indices))
         sources = [source_prefix + text for text in batch[text_column]]
         encoded = tokenizer(sources, verbose=False)
         source_lengths = [len(token_ids) for token_ids in encoded["input_ids"]]
@@ -163,7 +163,7 @@ def summarization_preprocessor(
             "source_length": source_lengths,
         }
         if summary_column is not None:
-            check_texts(summary_column, batch[summary_column], place_in_batch(indices), may_be_empty=True)
+            check_texts(summary_column, batch[summary_column], row_name_in_batch(indices), may_be_empty=True)
             labels = tokenizer(
                 text_target=list(batch[summary_column]),
                 truncation=max_target_length is not None,
@@ -180,7 +180,7 @@ def _turns(text: str) -> list[str]:
 
 
 LEAD_UNITS: dict[str, Callable[[str], list[str]]] = {"sentence": split_sentences, "turn": _turns}
-"""What a summary by the first units of a text counts: sentences, or the turns of a dialogue, which are its lines."""
+"""The units of a summary by the first ones of a text: sentences, or the turns of a dialogue, which are its lines."""
 
 
 def lead(text: str, count: int, unit: str = "sentence") -> str:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What is asked of the texts of a row."""
+"""Checks of the texts of rows."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -16,34 +16,34 @@ def quoted(names: Iterable[Any]) -> str:
     return ", ".join(f"`{name}`" for name in names) or "none"
 
 
-def check_texts(column: str, texts: Iterable[Any], place: Callable[[int], str], may_be_empty: bool = False) -> None:
+def check_texts(column: str, texts: Iterable[Any], row_name: Callable[[int], str], may_be_empty: bool = False) -> None:
     """Refuses a row whose text is none.
 
     Args:
         column: Name of the column, for the message.
         texts: One a row.
-        place: What to call the row at a position in a message, such as "row 7".
+        row_name: Returns the name of the row at a position, for messages, such as "row 7".
         may_be_empty: Whether a text may be empty or blank.
 
     Raises:
-        ValueError: A text is not a string, or has half a character, or is empty or blank where it may not be.
+        ValueError: A text is not a string, or has a lone surrogate, or is empty or blank where it may not be.
     """
     for position, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"`{column}` must be text, got {text!r} in {place(position)}")
+            raise ValueError(f"`{column}` must be text, got {text!r} in {row_name(position)}")
         if not is_text(text):
-            raise ValueError(f"`{column}` must be text that UTF-8 can write, got {text!r} in {place(position)}")
+            raise ValueError(f"`{column}` must be text that UTF-8 can write, got {text!r} in {row_name(position)}")
         if not may_be_empty and not text.strip():
-            raise ValueError(f"`{column}` must not be empty, got {text!r} in {place(position)}")
+            raise ValueError(f"`{column}` must not be empty, got {text!r} in {row_name(position)}")
 
 
 def in_all_or_none(column: str, values: Sequence[Any], name: str) -> bool:
-    """Whether the rows of a split have what they are scored against; the log says where none has.
+    """Whether the rows of a split have the column that they are scored against; the log says where none has.
 
     Args:
         column: Name of the column, for the messages.
         values: One a row, `None` where it is missing; empty where there is no such column.
-        name: What to call the split in the messages, such as `test`.
+        name: Name of the split, for messages, such as `test`.
 
     Raises:
         ValueError: Some rows have it and some do not; the message has the number of the first without, from 0.
@@ -60,11 +60,11 @@ def in_all_or_none(column: str, values: Sequence[Any], name: str) -> bool:
     return has_values
 
 
-def place_in_split(name: str | None, first: int = 0) -> Callable[[int], str]:
-    """The `place` of `check_texts` for the rows of a split, with or without a name, from the number `first` on."""
+def row_name_in_split(name: str | None, first: int = 0) -> Callable[[int], str]:
+    """The `row_name` of `check_texts` for the rows of a split, with or without a name, from the number `first` on."""
     return lambda position: f"row {first + position}" + ("" if name is None else f" of `{name}`")
 
 
-def place_in_batch(indices: Sequence[int] | None) -> Callable[[int], str]:
-    """The `place` of `check_texts` in a function that `Dataset.map` calls, with or without indices."""
+def row_name_in_batch(indices: Sequence[int] | None) -> Callable[[int], str]:
+    """The `row_name` of `check_texts` in a function that `Dataset.map` calls, with or without indices."""
     return lambda position: f"row {position} of the batch" if indices is None else f"row {indices[position]}"

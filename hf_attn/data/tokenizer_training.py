@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Train a byte-level BPE or Unigram tokenizer whose special tokens have the ids of the default `HfAttnConfig`."""
+"""Trains a byte-level BPE or Unigram tokenizer whose special tokens have the ids of the default `HfAttnConfig`."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -50,7 +50,7 @@ def train_tokenizer(
     pass `split_special_tokens=False` to the call.
 
     Args:
-        texts: What to train on. Read once.
+        texts: The texts to train on. Read once.
         vocab_size: Number of tokens at most, the five special ones and the 256 bytes included. A small corpus may
             yield fewer: size embeddings by `len(tokenizer)`.
         model: `"bpe"` or `"unigram"`.
@@ -60,7 +60,7 @@ def train_tokenizer(
 
     Raises:
         ValueError: `model` is unknown, `vocab_size` leaves no room beside bytes and special tokens or is above a
-            million, no text has a character, or one has half a character.
+            million, no text has a character, or one has a lone surrogate.
         TypeError: A text is no string.
     """
     if model not in _BACKENDS:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Tokenize rows of sentence pairs, and measure the result for `LengthBucketBatchSampler`."""
+"""Tokenizes rows of sentence pairs, and measures the result for `LengthBucketBatchSampler`."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import pyarrow
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
-from .texts import check_texts, in_all_or_none, place_in_batch, place_in_split, quoted
+from .texts import check_texts, in_all_or_none, quoted, row_name_in_batch, row_name_in_split
 
 
 SIDES = {"source": ("source", "text"), "target": ("target",)}
@@ -50,7 +50,7 @@ def translation_preprocessor(
     languages = _languages(source_lang, target_lang)
 
     def preprocess(batch: Mapping[str, Sequence[Any]], indices: Sequence[int] | None = None) -> dict[str, Any]:
-        sources, *targets = _sides(batch, languages, place_in_batch(indices))
+        sources, *targets = _sides(batch, languages, row_name_in_batch(indices))
         encoded = tokenizer(
             [source_prefix + source for source in sources], max_length=max_source_length, truncation=True
         )
@@ -64,7 +64,7 @@ def translation_preprocessor(
 
 
 def source_target_lengths(split: Dataset) -> np.ndarray:
-    """Counts the tokens of `input_ids` and `labels` in each row, 0 without `labels`: int64 of shape (rows, 2).
+    """The numbers of tokens in `input_ids` and `labels` of each row, 0 without `labels`: int64 of shape (rows, 2).
 
     A label that is no list, such as a class, counts as one.
     """
@@ -87,7 +87,7 @@ def check_pairs(split: Dataset | IterableDataset, name: str, source_lang: str, t
 
     Args:
         split: Rows as `translation_preprocessor` takes them.
-        name: What to call the split in the message, such as `validation`.
+        name: Name of the split, for messages, such as `validation`.
         source_lang, target_lang: Names of the languages in the rows. None: there are no targets.
 
     Raises:
@@ -103,7 +103,7 @@ def has_targets(split: Dataset, name: str, target_lang: str) -> bool:
 
     Args:
         split: Rows as `translation_preprocessor` takes them.
-        name: What to call the split in the messages, such as `test`.
+        name: Name of the split, for messages, such as `test`.
         target_lang: Name of the language in the rows.
 
     Raises:
@@ -112,7 +112,7 @@ def has_targets(split: Dataset, name: str, target_lang: str) -> bool:
     """
     if _NESTED in split.column_names:
         rows = list(split[_NESTED])
-        _check_objects(rows, place_in_split(name))
+        _check_objects(rows, row_name_in_split(name))
         return in_all_or_none(target_lang, [row.get(target_lang) for row in rows], name)
     column = _column(split.column_names, "target", target_lang)
     return in_all_or_none(column or target_lang, list(split[column]) if column else [], name)
@@ -126,7 +126,7 @@ def read_sides(
     Args:
         split: Rows as `translation_preprocessor` takes them.
         languages: Which of `SIDES`, and the name of the language of each.
-        name: What to call the split in the message, such as `validation`.
+        name: Name of the split, for messages, such as `validation`.
 
     Returns:
         For each side one text a row.
@@ -136,7 +136,7 @@ def read_sides(
     """
     first = 0
     for batch in split.iter(batch_size=1000):
-        sides = _sides(batch, languages, place_in_split(name, first), name)
+        sides = _sides(batch, languages, row_name_in_split(name, first), name)
         yield sides
         first += len(sides[0])
 
@@ -150,27 +150,27 @@ def _column(columns: Collection[str], side: str, language: str) -> str | None:
     return next((column for column in (language, *SIDES[side]) if column in columns), None)
 
 
-def _check_objects(rows: Iterable[Any], place: Callable[[int], str]) -> None:
+def _check_objects(rows: Iterable[Any], row_name: Callable[[int], str]) -> None:
     for position, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise ValueError(f"`{_NESTED}` must hold an object a row, got {row!r} in {place(position)}")
+            raise ValueError(f"`{_NESTED}` must hold an object a row, got {row!r} in {row_name(position)}")
 
 
 def _sides(
     batch: Mapping[str, Sequence[Any]],
     languages: Mapping[str, str],
-    place: Callable[[int], str],
+    row_name: Callable[[int], str],
     split_name: str | None = None,
 ) -> list[list[str]]:
     """The checked texts of each side in `languages`, from columns that may be those of a split with a name."""
     if _NESTED in batch:
         names = list(languages.values())
         rows = batch[_NESTED]
-        _check_objects(rows, place)
+        _check_objects(rows, row_name)
         for position, row in enumerate(rows):
             if any(name not in row for name in names):
                 raise ValueError(
-                    f"`{_NESTED}` must have the languages {quoted(names)}, but {place(position)} has only "
+                    f"`{_NESTED}` must have the languages {quoted(names)}, but {row_name(position)} has only "
                     f"{quoted(sorted(row))}{_MENDING}"
                 )
         sides = [[row[name] for row in rows] for name in names]
@@ -185,5 +185,5 @@ def _sides(
             )
         sides = [list(batch[name]) for name in names]
     for side, name, texts in zip(languages, names, sides, strict=True):
-        check_texts(name, texts, place, may_be_empty=side == "target")
+        check_texts(name, texts, row_name, may_be_empty=side == "target")
     return sides

@@ -5,8 +5,8 @@ The constrained beam search of transformers (`force_words_ids`) has left the lib
 stays is the logits processor, and it suffices: it sees every beam of a row at each step, so by masking all other
 continuations it decides which ones live on. The choice is that of dynamic beam allocation (Post and Vilar 2018, "Fast
 Lexically Constrained Decoding with Dynamic Beam Allocation for Neural Machine Translation", sections 3 and 4):
-hypotheses compete with those that have as many tokens of their terms. Scores stay the model's own; the place of a term
-that the model finds unlikely everywhere is therefore a poor one.
+hypotheses compete with those that have as many tokens of their terms. Scores stay the model's own; the position of a
+term that the model finds unlikely everywhere is therefore a poor one.
 """
 
 import re
@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
+from typing_extensions import override
 
 
 # A letter or digit of a script that puts spaces between words; Chinese, Japanese, Thai, Lao, Burmese and Khmer do not.
@@ -25,11 +26,11 @@ _LETTER = r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4db
 _WORD_CHARACTER = rf"(?:{_LETTER}|[\u0300-\u036f])"
 # Not between two characters of one word.
 _WORD_EDGE = rf"(?:(?<!{_WORD_CHARACTER})|(?!{_WORD_CHARACTER}))"
-# Half a character counts as a letter: a word may go on with it.
+# An incomplete character, decoded to U+FFFD, counts as a letter: a word may go on with it.
 _INSIDE_WORD = re.compile(f"{_WORD_CHARACTER}|\ufffd")
 
 
-def _written(term: str) -> str:
+def _normalized(term: str) -> str:
     """A term with its characters composed, as NFC has them, and one space between its words."""
     return unicodedata.normalize("NFC", " ".join(term.split()))
 
@@ -40,13 +41,13 @@ def _pattern(term: str) -> str:
 
 
 def _whole_words(pattern: str) -> str:
-    """A pattern for what another one matches, where no word goes on before or after it."""
+    """A pattern for the matches of another one, where no word goes on before or after them."""
     return f"{_WORD_EDGE}(?:{pattern}){_WORD_EDGE}"
 
 
 def has_term(text: str, term: str) -> bool:
     """Whether a text holds a term as whole words, written exactly so but for white space and composed characters."""
-    return re.search(_whole_words(_pattern(_written(term))), unicodedata.normalize("NFC", text)) is not None
+    return re.search(_whole_words(_pattern(_normalized(term))), unicodedata.normalize("NFC", text)) is not None
 
 
 class Glossary:
@@ -75,7 +76,7 @@ class Glossary:
                     raise TypeError(f"`glossary` must map text to text, got {source!r}: {target!r}")
                 if not term.strip():
                     raise ValueError(f"`glossary` must hold no blank term, got {source!r}: {target!r}")
-            self._entries[_written(source)] = _written(target)
+            self._entries[_normalized(source)] = _normalized(target)
         longest_first = sorted(self._entries, key=len, reverse=True)
         patterns = (f"(?i:{_pattern(term)})" if term.islower() else _pattern(term) for term in longest_first)
         self._any_term = re.compile(_whole_words("|".join(patterns)))
@@ -101,7 +102,7 @@ class Glossary:
                     f"`glossary` must hold a source term, a tab and a target term on each line, line {number} of "
                     f"{str(path)!r} is {line!r}"
                 )
-            source = _written(terms[0])
+            source = _normalized(terms[0])
             if source in entries:
                 raise ValueError(
                     f"`glossary` must hold each source term once, {terms[0]!r} comes again on line {number} of "
@@ -113,7 +114,7 @@ class Glossary:
     def target_terms(self, text: str) -> list[str]:
         """The target terms, each once, that a translation of `text` must hold, in the order of the source terms."""
         found = self._any_term.finditer(unicodedata.normalize("NFC", text))
-        return list(dict.fromkeys(self._target(_written(match.group())) for match in found))
+        return list(dict.fromkeys(self._target(_normalized(match.group())) for match in found))
 
     def _target(self, found: str) -> str:
         for term in (found, found.lower()):
@@ -125,10 +126,10 @@ class Glossary:
 
 
 class TermTokens:
-    """How a tokenizer writes target terms, and at which of its tokens a word goes on.
+    """The token ids of target terms, and the tokens at which a word goes on.
 
     Args:
-        tokenizer: Terms are written as its targets.
+        tokenizer: Terms are encoded as its targets.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -145,10 +146,10 @@ class TermTokens:
         self.stays_open = [bool(piece and _INSIDE_WORD.match(piece[-1])) for piece in pieces]
 
     def spellings(self, term: str) -> list[tuple[int, ...]]:
-        """The token ids that write a term: at the start of a text, after a word, and after an opening bracket.
+        """The token ids of a term: at the start of a text, after a word, and after an opening bracket.
 
         Raises:
-            ValueError: The tokenizer cannot write the term.
+            ValueError: The tokenizer has none that decode to the term.
         """
         if term not in self._spellings:
             candidates = [tuple(self._token_ids(term))]
@@ -156,10 +157,10 @@ class TermTokens:
                 before, whole = self._token_ids(context), self._token_ids(f"{context}{joint}{term}")
                 if whole[: len(before)] == before:
                     candidates.append(tuple(whole[len(before) :]))
-            written = [ids for ids in dict.fromkeys(candidates) if _written(self._decode(ids)) == _written(term)]
-            if not written:
+            same = [ids for ids in dict.fromkeys(candidates) if _normalized(self._decode(ids)) == _normalized(term)]
+            if not same:
                 raise ValueError(f"`glossary` must hold target terms that the tokenizer can write, got {term!r}")
-            self._spellings[term] = written
+            self._spellings[term] = same
         return self._spellings[term]
 
     def _token_ids(self, text: str) -> list[int]:
@@ -171,7 +172,7 @@ class TermTokens:
 
 
 class _Coverage(NamedTuple):
-    """What a hypothesis has of the terms of its row.
+    """The terms of its row that a hypothesis has, in whole or in part.
 
     Attributes:
         met: Terms that occur and whose last word has ended.
@@ -244,7 +245,7 @@ class GlossaryLogitsProcessor(LogitsProcessor):
     At each step the candidates of a row are the best continuations over all its beams, the best one of each beam, and
     those that begin a term or carry one on. None may end without all terms, or leave too few tokens for the rest; one
     that the model would end goes on with its terms alone, as more sentences could cost less than they do. They are
-    parted by how many tokens of the terms they have; the best of each part live on, then the second of each, parts
+    grouped by how many tokens of the terms they have; the best of each group live on, then the second of each, groups
     with more tokens first, until the beams are full. All other continuations get a score of minus infinity.
 
     Rows without terms are left alone. A row of which other processors forbid every candidate loses its hypotheses.
@@ -287,8 +288,9 @@ class GlossaryLogitsProcessor(LogitsProcessor):
                 )
             state.alive = {tuple(prompts[row]): (0.0, coverage)}
 
+    @override
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Masks what does not live on.
+        """`LogitsProcessor.__call__`: masks the continuations that do not live on.
 
         Args:
             input_ids: int64 (rows * num_beams, length): the hypotheses.
@@ -327,7 +329,7 @@ class GlossaryLogitsProcessor(LogitsProcessor):
             totals[beam, self._eos_token_ids] = -torch.inf
         candidates = self._candidates(state, alive, totals)
         length = len(hypotheses[0]) + 1
-        parts: dict[int, list[tuple[int, int]]] = {}
+        groups: dict[int, list[tuple[int, int]]] = {}
         coverages = {}
         for beam, token in sorted(candidates, key=lambda key: (-candidates[key], key)):
             entry = alive[beam]
@@ -338,8 +340,8 @@ class GlossaryLogitsProcessor(LogitsProcessor):
             if missing and missing > self._max_length - length - 1:
                 continue
             coverages[beam, token] = coverage
-            parts.setdefault(missing, []).append((beam, token))
-        ranked = sorted((rank, missing, key) for missing, keys in parts.items() for rank, key in enumerate(keys))
+            groups.setdefault(missing, []).append((beam, token))
+        ranked = sorted((rank, missing, key) for missing, keys in groups.items() for rank, key in enumerate(keys))
         chosen = [key for _, _, key in ranked[: self._num_beams]]
         state.alive = {
             (*hypotheses[beam], token): (candidates[beam, token], coverages[beam, token])
@@ -354,7 +356,7 @@ class GlossaryLogitsProcessor(LogitsProcessor):
         """Scores of the continuations that compete, by beam and token."""
         vocab_size = totals.shape[1]
         best = totals.flatten().topk(min(self._num_beams, totals.numel()))
-        keys = [divmod(place, vocab_size) for place in best.indices.tolist()]
+        keys = [divmod(index, vocab_size) for index in best.indices.tolist()]
         keys += list(enumerate(totals.argmax(dim=1).tolist()))
         keys += [
             (beam, token)

@@ -16,7 +16,7 @@ import numpy as np
 
 
 def _common(counters: Sequence[Counter]) -> tuple[np.ndarray, np.ndarray]:
-    """How many n-grams any two texts share, (num_texts, num_texts), and how many each has, (num_texts,)."""
+    """The numbers of n-grams that two texts share, (num_texts, num_texts), and that each has, (num_texts,)."""
     columns = {ngram: column for column, ngram in enumerate(set(chain.from_iterable(counters)))}
     counts = np.zeros((len(counters), len(columns)))
     for row, counter in enumerate(counters):
@@ -25,7 +25,7 @@ def _common(counters: Sequence[Counter]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairwise_chrf(texts: Sequence[str]) -> np.ndarray:
-    """Popović 2015: the F-score, beta 2, of the precision and recall of character n-grams, each averaged over n."""
+    """The F-score, beta 2, of the precision and recall of character n-grams, averaged over n (Popović 2015)."""
     from sacrebleu.metrics import CHRF
     from sacrebleu.metrics.helpers import extract_all_char_ngrams
 

@@ -31,7 +31,7 @@ _SAMPLING_OPTIONS = (
 )  # fmt: skip
 _BEAM_OPTIONS = ("length_penalty", "early_stopping")
 _COUNTS = ("num_beams", "num_return_sequences", "max_new_tokens")
-# What this class sets itself, and so does not take.
+# Options that this class sets itself, and so does not take.
 _OWN_OPTIONS = ("max_length", "return_dict_in_generate", "output_scores", "output_logits")
 _DEFAULTS: dict[str, Any] = {"num_beams": 1, "num_return_sequences": 1, "do_sample": False, "length_penalty": 1.0}
 
@@ -43,8 +43,7 @@ class Hypothesis(NamedTuple):
         text: Without special tokens.
         score: From beams, the sum of the log-probabilities of its tokens, the end included, divided by their number
             to the power of `length_penalty`, as `generate` returns it; the same of samples, under the model's own
-            distribution. With minimum Bayes risk, the expected utility, 0 to 100. `nan` where no scores were asked
-            for.
+            distribution. With minimum Bayes risk, the expected utility, 0 to 100. `nan` without scores.
     """
 
     text: str
@@ -64,7 +63,7 @@ class TextGenerator:
         prefix: Put before each text, as T5 wants; by default the `prefix` of the model's config, if it has one.
         truncation: Cut texts to the positions of the model. Without it a longer text is an error.
         glossary: Source terms that must become given target terms: a `Glossary`, or what it is made from. It needs
-            beams; more beams find better places for the terms.
+            beams; more beams find better positions for the terms.
         mbr: Choose by minimum Bayes risk with this utility, `chrf` or `bleu`, among `num_candidates`: samples with
             `do_sample`, taken from the model's whole distribution where no option cuts it (`top_k` is then 0);
             otherwise the best of as many beams.
@@ -114,7 +113,7 @@ class TextGenerator:
                 self._options["top_k"] = 0
         elif num_candidates is not None:
             raise ValueError(f"`num_candidates` has an effect only with `mbr`, got {num_candidates}")
-        # What `generate` returns of each text, and what of it remains.
+        # Outputs that `generate` returns of each text, and those of them that remain.
         self._num_results = self._option("num_return_sequences")
         self._num_generated = self._num_results if mbr is None else num_candidates or _DEFAULT_CANDIDATES
         self._check_effects(glossary is not None)
@@ -129,7 +128,7 @@ class TextGenerator:
         return bool(self._option("do_sample"))
 
     def _option(self, name: str) -> Any:
-        """What `generate` will take: as given, or that of the generation config, or of the `_DEFAULTS`."""
+        """The value that `generate` will take: as given, or that of the generation config, or of the `_DEFAULTS`."""
         for value in (self._options.get(name), getattr(self.model.generation_config, name), _DEFAULTS.get(name)):
             if value is not None:
                 return value
@@ -146,8 +145,8 @@ class TextGenerator:
                     raise ValueError(f"`{name}` has an effect only with {condition}, got {self._options[name]}")
         if has_glossary and (self.do_sample or num_beams < 2):
             raise ValueError(
-                "`glossary` needs `num_beams` of at least 2 and no `do_sample`: beams are where it finds the places "
-                f"of its terms, got {num_beams} beams and `do_sample` {self.do_sample}"
+                "`glossary` needs `num_beams` of at least 2 and no `do_sample`: beams are where it finds the "
+                f"positions of its terms, got {num_beams} beams and `do_sample` {self.do_sample}"
             )
         base = _without_adapter(self.model)
         if self._fast and not isinstance(base, HfAttnForConditionalGeneration):
@@ -175,11 +174,11 @@ class TextGenerator:
 
         Args:
             texts: Sources.
-            forced_prefix: What outputs start with: the same for all, or one a text (`None` or "": none).
+            forced_prefix: The beginning of outputs: the same for all, or one a text (`None` or "": none).
 
         Raises:
             TypeError: `texts` is a text itself, or one of them, or of the prefixes, is no text.
-            ValueError: A text is longer than the positions of the model, or has half a character; or the model refuses
+            ValueError: A text is longer than the positions of the model, or has a lone surrogate; or the model refuses
                 a batch. The message names the text, or the longest of the batch, counted from 1.
         """
         return [hypotheses[0].text for hypotheses in self.stream(texts, forced_prefix)]
@@ -205,7 +204,7 @@ class TextGenerator:
         with_scores: bool = False,
     ) -> Iterator[list[Hypothesis]]:
         """
-        What `n_best` returns, as it comes; the texts are read 4096 at a time.
+        The lists that `n_best` returns, one after the other; the texts are read 4096 at a time.
 
         Args:
             texts: As in a call, which also says what it raises.
@@ -236,34 +235,34 @@ class TextGenerator:
             raise ValueError(
                 f"`forced_prefix` must be one text, or one for each of `texts`, got {len(forced_prefix)} for {number}"
             )
-        given = ["" if prefix is None else prefix for prefix in forced_prefix]
-        return iter([_checked("forced_prefix", prefix, number).rstrip() for number, prefix in enumerate(given, 1)])
+        prefixes = ["" if prefix is None else prefix for prefix in forced_prefix]
+        return iter([_checked("forced_prefix", prefix, number).rstrip() for number, prefix in enumerate(prefixes, 1)])
 
     def _window(self, texts: list[str], prefixes: list[str], first: int, with_scores: bool) -> list[list[Hypothesis]]:
         outputs = [[Hypothesis("", 0.0)] for _ in texts]
-        filled = [place for place, text in enumerate(texts) if text]
+        filled = [index for index, text in enumerate(texts) if text]
         if not filled:
             return outputs
-        token_ids = self._encode([texts[place] for place in filled])["input_ids"]
-        lengths = {place: len(ids) for place, ids in zip(filled, token_ids, strict=True)}
+        token_ids = self._encode([texts[index] for index in filled])["input_ids"]
+        lengths = {index: len(ids) for index, ids in zip(filled, token_ids, strict=True)}
         limit = source_positions(self.model)
-        for place, length in lengths.items():
+        for index, length in lengths.items():
             if limit is not None and length > limit:
                 raise ValueError(
                     f"`texts` must keep within the {limit} positions of the model, got {length} tokens in text "
-                    f"{first + place}: pass `truncation` to have the rest left out, or split the text"
+                    f"{first + index}: pass `truncation` to have the rest left out, or split the text"
                 )
-        prompts = {place: self._prompt(prefixes[place]) for place in filled}
+        prompts = {index: self._prompt(prefixes[index]) for index in filled}
         budget = self._tokens_per_batch // max(self._option("num_beams"), self._num_generated)
-        for batch in _batches(lengths, {place: len(prompt) for place, prompt in prompts.items()}, budget):
+        for batch in _batches(lengths, {index: len(prompt) for index, prompt in prompts.items()}, budget):
             try:
                 hypotheses = self._generate(
-                    [texts[place] for place in batch], [prompts[place] for place in batch], with_scores
+                    [texts[index] for index in batch], [prompts[index] for index in batch], with_scores
                 )
             except ValueError as error:
                 raise ValueError(f"text {first + batch[0]} ({lengths[batch[0]]} tokens): {error}") from error
-            for place, text_hypotheses in zip(batch, hypotheses, strict=True):
-                outputs[place] = text_hypotheses
+            for index, text_hypotheses in zip(batch, hypotheses, strict=True):
+                outputs[index] = text_hypotheses
         return outputs
 
     def _encode(self, texts: list[str], **options: Any) -> BatchEncoding:
@@ -328,7 +327,7 @@ class TextGenerator:
         return [ids] if isinstance(ids, int) else list(ids or ())
 
     def _scores(self, generated: Any, prompt_length: int) -> list[float]:
-        """Scores as beams have them."""
+        """The scores of outputs, as beams have them."""
         if self._option("num_beams") > 1:
             return generated.sequences_scores.tolist()
         token_ids = generated.sequences[:, prompt_length:]
@@ -345,7 +344,7 @@ class TextGenerator:
         return ((log_probs * real).sum(dim=1) / real.sum(dim=1) ** self._option("length_penalty")).tolist()
 
     def _results(self, text: str, terms: list[str], hypotheses: list[Hypothesis]) -> list[Hypothesis]:
-        """Of what was generated for a text, what remains."""
+        """The outputs of a text that remain: those with its terms, and the best candidates by minimum Bayes risk."""
         if terms:
             with_terms = [
                 hypothesis for hypothesis in hypotheses if all(has_term(hypothesis.text, term) for term in terms)
@@ -370,16 +369,15 @@ def _without_adapter(model: Any) -> Any:
 def length_limit(
     model: PreTrainedModel, source_length: int, max_new_tokens: int | None = None, prompt_length: int = 1
 ) -> dict[str, int]:
-    """The keyword of `generate` that bounds the output: as asked, else by the generation config, else by the source.
+    """The keyword of `generate` that limits the output: as given, else by the generation config, else by the source.
 
-    Without it `generate` makes 20 tokens where the generation config sets no limit. What is not asked for keeps within
-    the positions of the decoder.
+    Without it `generate` makes 20 tokens where the generation config sets no limit. A limit that is not given keeps
+    within the positions of the decoder.
 
     Args:
         model: Its `generation_config` and its positions are read.
         source_length: In tokens.
-        max_new_tokens: The limit asked for; `None`: that of the generation config, or else twice the source and 16
-            more.
+        max_new_tokens: The limit; `None`: that of the generation config, or else twice the source and 16 more.
         prompt_length: Tokens that the decoder starts with.
     """
     config = model.generation_config
@@ -408,16 +406,16 @@ def _checked(name: str, text: Any, number: int) -> str:
 def _batches(
     lengths: Mapping[int, int], prompt_lengths: Mapping[int, int], tokens_per_batch: int
 ) -> Iterator[list[int]]:
-    """Places from the longest to the shortest, cut so that rows times the longest stay within the budget, and so that
-    all prompts of a batch are of one length."""
+    """Batches of the indices of texts, from the longest to the shortest, in which rows times the longest stay within
+    the budget, and all prompts are of one length."""
     batch: list[int] = []
-    for place in sorted(lengths, key=lambda place: (prompt_lengths[place], lengths[place]), reverse=True):
+    for index in sorted(lengths, key=lambda index: (prompt_lengths[index], lengths[index]), reverse=True):
         if batch and (
-            (len(batch) + 1) * lengths[batch[0]] > tokens_per_batch or prompt_lengths[place] < prompt_lengths[batch[0]]
+            (len(batch) + 1) * lengths[batch[0]] > tokens_per_batch or prompt_lengths[index] < prompt_lengths[batch[0]]
         ):
             yield batch
             batch = []
-        batch.append(place)
+        batch.append(index)
     if batch:
         yield batch
 

@@ -13,7 +13,7 @@ from transformers.utils import ADAPTER_CONFIG_NAME, GENERATION_CONFIG_NAME
 
 from .checkpoint_files import check_checkpoint, reading_checkpoint
 from .json_files import read_json_object
-from .sharded_weights import whole_weights
+from .sharded_weights import gathered_weights
 
 
 BASE_FILE = "base_fingerprint.json"
@@ -35,7 +35,7 @@ def base_fingerprint(model: PreTrainedModel) -> dict[str, str | list[int]]:
     """
     embedding = cast(nn.Embedding, model.get_input_embeddings())
     parameter = cast(nn.Parameter, embedding.weight)
-    with whole_weights([parameter]):
+    with gathered_weights([parameter]):
         weight = parameter.detach()
         values = weight.to(device="cpu", dtype=torch.bfloat16).contiguous().view(torch.int16).numpy()
         return {
@@ -47,7 +47,7 @@ def base_fingerprint(model: PreTrainedModel) -> dict[str, str | list[int]]:
 
 def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: bool = False) -> PeftModel:
     """
-    Load an adapter onto its base.
+    A model with an adapter on it.
 
     Args:
         model: The base.
@@ -55,8 +55,8 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
         is_trainable: Whether training goes on.
 
     Raises:
-        ValueError: The adapter was made for another base: by the fingerprint beside it, or by the shapes; or it has
-            an embedding of its own that no layer reads; or its weights are a pickle, or its files are damaged.
+        ValueError: The adapter was made for another base, by the fingerprint beside it or by the shapes; or it has an
+            embedding of its own that no layer reads; or its weights are a pickle, or its files are damaged.
     """
     check_checkpoint("adapter", str(adapter_dir))
     check_saved_modules(adapter_dir)
@@ -84,7 +84,7 @@ def load_adapter(model: PreTrainedModel, adapter_dir: str | Path, is_trainable: 
 
 def check_saved_modules(adapter_dir: str | Path) -> None:
     """
-    Refuse an adapter whose own embedding has no effect, and would be written into a merged model.
+    Refuses an adapter whose own embedding has no effect, and would be saved with a merged model.
 
     Raises:
         ValueError: It keeps `shared`, of which the stacks have copies of their own, `embed_tokens`.
@@ -115,8 +115,8 @@ def base_name(adapter_dir: str | Path, argument: str = "adapter") -> str:
 
 def generate_as_trained(model: Any, adapter_dir: str | Path, argument: str) -> None:
     """
-    Have the base of an adapter generate as the adapter's run did: by the generation config that a run saves beside its
-    adapter, and with the prefix that it keeps there.
+    Makes the base of an adapter generate as the adapter's run did: by the generation config that a run saves beside
+    its adapter, and with the prefix that it keeps there.
 
     Args:
         model: The base; without such a file it stays as it is.

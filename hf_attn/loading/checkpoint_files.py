@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What is asked of the files of a checkpoint or an adapter, and which of them is at fault when it cannot be loaded.
+"""Checks of the files of a checkpoint or an adapter, and which of them is damaged when it cannot be loaded.
 
 Weights are read from safetensors alone: a pickle can run code when it is read. Nothing outside a checkpoint's folder
 is read because a file inside it says so.
@@ -28,7 +28,7 @@ from transformers.utils import (
 from .json_files import read_json_object
 
 
-# A config that describes so many times the numbers that are stored is at fault: 4-bit weights are 8 to a number.
+# A config that describes so many times the numbers that are stored is wrong: 4-bit weights are 8 to a number.
 _MOST_PARAMETERS_A_STORED_NUMBER = 16
 # Heads that start from fresh weights.
 _MOST_NEW_PARAMETERS = 10_000_000
@@ -37,7 +37,7 @@ _MOST_NEW_PARAMETERS = 10_000_000
 @contextmanager
 def reading_checkpoint(argument: str, name: str) -> Iterator[None]:
     """
-    For the calls that load a checkpoint: checks its files first, and names the one at fault when a call fails.
+    A context for the calls that load a checkpoint: its files are checked first, and errors name the damaged one.
 
     Args:
         argument: Name of the argument, for messages.
@@ -66,7 +66,7 @@ def reading_checkpoint(argument: str, name: str) -> Iterator[None]:
 
 def check_checkpoint(argument: str, name: str) -> None:
     """
-    Refuse a directory with weights in no other form than a pickle, or which refers to files outside of it.
+    Refuses a directory with weights in no other form than a pickle, or which refers to files outside of it.
 
     Args:
         argument: Name of the argument, for messages.
@@ -107,7 +107,7 @@ def is_adapter(name: str) -> bool:
 
 
 def pickle_message(argument: str, name: str, file: str | None = None) -> str:
-    """Why a checkpoint without safetensors is refused, and how to go on."""
+    """The message that refuses a checkpoint without safetensors, and says how to go on."""
     held = "no weights in safetensors" if file is None else f"its weights as a pickle, {file}"
     return (
         f"`{argument}` {name!r} holds {held}. A pickle can run any code when it is read, so weights are loaded from "
@@ -118,14 +118,14 @@ def pickle_message(argument: str, name: str, file: str | None = None) -> str:
 
 def check_size(name: str, config: PreTrainedConfig, auto_class: Any, trust_remote_code: bool = False) -> None:
     """
-    Refuse a config that describes a far larger model than the checkpoint holds, before memory is taken for it.
+    Refuses a config that describes a far larger model than the checkpoint holds, before memory is taken for it.
 
-    To be called while `reading_checkpoint`, which names the checkpoint.
+    To be called inside `reading_checkpoint`, which names the checkpoint.
 
     Args:
         name: A directory; a name on the Hub is left alone.
         config: The config that the model will be loaded with.
-        auto_class: What will load it.
+        auto_class: The class that will load it.
         trust_remote_code: Whether code that comes with the checkpoint may run.
 
     Raises:
@@ -150,18 +150,19 @@ def check_size(name: str, config: PreTrainedConfig, auto_class: Any, trust_remot
 
 def load_complete(auto_class: Any, name: str, from_adapter: Any = None, **options: Any) -> PreTrainedModel:
     """
-    Load a model, and refuse weights that would start at random, as those of another task's head would.
+    A model whose weights all come from a checkpoint, or from an adapter that follows.
 
-    To be called while `reading_checkpoint`, which names the checkpoint.
+    To be called inside `reading_checkpoint`, which names the checkpoint.
 
     Args:
-        auto_class: What loads it.
+        auto_class: The class that loads it.
         name: A directory, or a name on the Hub.
         from_adapter: Modules that an adapter will bring whole: `modules_to_save` of its config, as it stands there.
         options: For `from_pretrained`.
 
     Raises:
-        ValueError: The checkpoint lacks weights of the model.
+        ValueError: The checkpoint lacks weights of the model, which would start at random, as those of the head of
+            another task would.
     """
     model, loading = auto_class.from_pretrained(name, output_loading_info=True, **options)
     brought = set(map(str, from_adapter)) if isinstance(from_adapter, list) else set()
@@ -211,23 +212,23 @@ def _check_adapter_config(argument: str, file: Path) -> None:
 
 
 def _reason(name: str, error: BaseException) -> str:
-    """Which file of a local checkpoint is at fault, if one is; else what the library says."""
+    """The file of a local checkpoint that is damaged and how, if one is; else the message of the library."""
     folder = Path(name)
     if os.path.isdir(name):
         for file in sorted(folder.glob("*.json")):
             try:
                 read_json_object(file, "its file")
-            except ValueError as fault:
-                return str(fault)
+            except ValueError as file_error:
+                return str(file_error)
         for file in sorted(folder.glob("*.safetensors")):
             try:
                 with safe_open(file, framework="pt"):
                     pass
-            except (SafetensorError, OSError, ValueError) as fault:
-                return f"its file {str(file)!r} is damaged: {fault}. Copy or download the checkpoint again."
+            except (SafetensorError, OSError, ValueError) as file_error:
+                return f"its file {str(file)!r} is damaged: {file_error}. Copy or download the checkpoint again."
         if "backend tokenizer" in str(error) and not any(folder.glob("*tok*")) and not any(folder.glob("vocab*")):
             return "it holds no tokenizer."
     elif isinstance(error, HFValidationError) or isinstance(error.__cause__, HFValidationError):
         return "there is no such directory, and it is no name on the Hub, which would be `user/name`."
-    said = str(error) or "no reason given"
-    return said if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {said}"
+    message = str(error) or "no reason given"
+    return message if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {message}"

@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.utils import ADAPTER_CONFIG_NAME, GENERATION_CONFIG_NAME, find_adapter_config_file
+from typing_extensions import override
 
 from ..tasks import HEADS, TASKS, WRITING_HEAD, Head
 from .checkpoint_files import check_size, is_adapter, load_complete, reading_checkpoint
@@ -43,7 +44,7 @@ def load_for_inference(
         if not os.path.isfile(Path(adapter, ADAPTER_CONFIG_NAME)):
             raise ValueError(f"`--adapter` must be the directory of a PEFT adapter, got {adapter!r}")
         from_adapter = read_json_object(Path(adapter, ADAPTER_CONFIG_NAME), "`--adapter`:").get("modules_to_save")
-    # Told nothing, transformers asks on standard input whether to run code that comes with a checkpoint.
+    # By default transformers asks on standard input whether to run code that comes with a checkpoint.
     trust = bool(options.setdefault("trust_remote_code", False))
     options.setdefault("use_safetensors", True)
     with reading_checkpoint("MODEL", name):
@@ -75,37 +76,41 @@ class Seq2SeqLoader(AutoModelForSeq2SeqLM):
     """`AutoModelForSeq2SeqLM` that takes adapters as `load_with_adapter` does."""
 
     @classmethod
+    @override
     def from_pretrained(cls, name: str, *arguments: Any, **options: Any) -> PreTrainedModel:  # type: ignore[override]
-        """A model, or an adapter on its base."""
+        """`from_pretrained` of the Auto class, which also takes an adapter and puts it on its base."""
         return load_with_adapter(AutoModelForSeq2SeqLM, name, **options)
 
 
 class AnswererLoader(AutoModelForQuestionAnswering):
-    """The model that a checkpoint or an adapter was saved from: one that marks spans, or one that writes."""
+    """The extractive or generative model that a checkpoint or an adapter was saved from."""
 
     @classmethod
+    @override
     def from_pretrained(cls, name: str, *arguments: Any, **options: Any) -> PreTrainedModel:  # type: ignore[override]
-        """A model, or an adapter on its base."""
+        """`from_pretrained` of the Auto class, which also takes an adapter and puts it on its base."""
         adapter = _adapter_config(name, options)
         if adapter is not None:
-            writes = adapter.get("task_type") == WRITING_HEAD.peft_type
+            is_generative = adapter.get("task_type") == WRITING_HEAD.peft_type
         else:
             reading = ("revision", "token", "trust_remote_code", "local_files_only")
             with reading_checkpoint("model", name):
                 config = AutoConfig.from_pretrained(name, **{key: options[key] for key in reading if key in options})
-            named = config.architectures or []
-            writes = bool(named) and not any(architecture.endswith("ForQuestionAnswering") for architecture in named)
-        return load_with_adapter(AutoModelForSeq2SeqLM if writes else AutoModelForQuestionAnswering, name, **options)
+            architectures = config.architectures or []
+            is_extractive = any(architecture.endswith("ForQuestionAnswering") for architecture in architectures)
+            is_generative = bool(architectures) and not is_extractive
+        auto_class = AutoModelForSeq2SeqLM if is_generative else AutoModelForQuestionAnswering
+        return load_with_adapter(auto_class, name, **options)
 
 
 def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedModel:
     """
-    Load a model; where `name` is that of a PEFT adapter, its base with the adapter on it.
+    A model; where `name` is that of a PEFT adapter, its base with the adapter on it.
 
     Unlike transformers this checks that the base is the one of the training, and generates as the adapter's run does.
 
     Args:
-        auto_class: What loads the model, or the base.
+        auto_class: The class that loads the model, or the base.
         name: A directory or a name on the Hub.
         options: For `from_pretrained`. A base has the revision that its adapter names; `revision` is that of `name`,
             or of the base where `name` is the directory of an adapter.
@@ -123,15 +128,15 @@ def load_with_adapter(auto_class: Any, name: str, **options: Any) -> PreTrainedM
     heads = {head.peft_type: head for head in HEADS}
     trained, wanted = heads.get(str(adapter.get("task_type"))), _head_of_class(auto_class)
     if trained is not None and trained is not wanted:
-        place = next(task.pipeline for task in TASKS if task.head is trained)
+        pipeline = next(task.pipeline for task in TASKS if task.head is trained)
         raise ValueError(
             f"`model`: the adapter {name!r} was trained to {trained.purpose}, and this task is to {wanted.purpose}: "
-            f"use it in `{place}`."
+            f"use it in `{pipeline}`."
         )
     # PEFT is imported only for an adapter.
     from .adapter import generate_as_trained, load_adapter
 
-    directory, revision = Path(name), _asked_revision(options)
+    directory, revision = Path(name), _revision(options)
     if not os.path.isdir(name):
         revision = None
         patterns = ["adapter_*.json", "adapter_*.safetensors", "base_fingerprint.json", GENERATION_CONFIG_NAME]
@@ -162,12 +167,12 @@ def _adapter_config(name: str, options: Mapping[str, Any]) -> dict[str, Any] | N
 
 
 def _downloading(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the options for `from_pretrained`, those that say what to download."""
+    """The options for `from_pretrained` that say what to download."""
     wanted = {name: options[name] for name in ("token", "local_files_only") if name in options}
-    return {**wanted, "revision": _asked_revision(options)}
+    return {**wanted, "revision": _revision(options)}
 
 
-def _asked_revision(options: Mapping[str, Any]) -> str | None:
-    """The revision as it was asked for: of an adapter, `pipeline` gives one made out as a commit of its base."""
+def _revision(options: Mapping[str, Any]) -> str | None:
+    """The revision that the user gave: of an adapter, `pipeline` has resolved it to a commit of its base."""
     revision = options.get("revision")
     return revision.initial if isinstance(revision, ResolvedRevision) else revision

@@ -20,8 +20,8 @@ def read_json_object(path: str | Path, argument: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        place = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        raise ValueError(f"{argument} {str(path)!r} is not valid json: {place}.") from error
+        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{argument} {str(path)!r} is not valid json: {reason}.") from error
     except RecursionError as error:
         raise ValueError(f"{argument} {str(path)!r} is nested too deeply to be read.") from error
     except (OSError, ValueError) as error:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""How long the sequences of a model may be."""
+"""The longest sequences that a model has positions for."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def source_positions(model: PreTrainedModel) -> int | None:
-    """Longest source of a model, of this family or another, in tokens; `None` where its positions have no end."""
+    """The longest source of a model, of this family or another, in tokens; `None` where its positions have no end."""
     return _positions(model, model.get_encoder() if model.config.is_encoder_decoder else model)
 
 
 def target_positions(model: PreTrainedModel) -> int | None:
-    """Longest target of an encoder-decoder, in tokens; `None` where its positions have no end."""
+    """The longest target of an encoder-decoder, in tokens; `None` where its positions have no end."""
     return _positions(model, model.get_decoder())
 
 

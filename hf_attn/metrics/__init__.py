@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Scores over pure functions on strings, the same as `evaluate` metrics that need no network, and their certainty."""
+"""Metrics as pure functions on strings, the same as `evaluate` metrics without the network, and their certainty."""
 
 from .classification import classification, classification_rows
 from .evaluate_metrics import Chrf, Rouge, SacreBleu, Squad, SquadV2, Ter

@@ -29,7 +29,7 @@ def classification(predictions: Sequence[str], references: Sequence[str]) -> dic
 
 
 def classification_rows(predictions: Sequence[str], references: Sequence[str]) -> list[float]:
-    """100 for each row with the right class, 0 for each other; see `classification`."""
+    """One number a row, 100 for the right class and 0 for another; arguments and errors as for `classification`."""
     check_sentences("predictions", predictions)
     check_sentences("references", references)
     check_same_number("predictions", predictions, "references", references)

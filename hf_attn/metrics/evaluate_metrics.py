@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""The scores as `evaluate.Metric`s: made directly, without `evaluate.load` and so without the network.
+"""The metrics as `evaluate.Metric`s: made directly, without `evaluate.load` and so without the network.
 
 They collect batches (`add_batch`), work over several processes (`num_process`, `process_id`, `experiment_id`; process
 0 gets the result, the others `None`; a process may have no rows) and go into `evaluate.combine`. Keyword arguments of
@@ -14,6 +14,7 @@ from typing import Any
 import evaluate
 from datasets import Features, Value
 from datasets import Sequence as ListOf
+from typing_extensions import override
 
 from .question_answering import answer_texts, check_probabilities, squad, squad_v2
 from .rows import check_same_number, check_sentences, reference_rows
@@ -41,7 +42,7 @@ Args:
 
 class _RowMetric(evaluate.Metric):
     """
-    What all have in common: rows are checked when they come, and nothing is left on disk when scoring fails.
+    The base of all: rows are checked when they come, and nothing is left on disk when scoring fails.
 
     Attributes:
         score: The function that scores strings; its keywords are the options of `compute`.
@@ -55,8 +56,9 @@ class _RowMetric(evaluate.Metric):
         """The rows in the form of the metric's features, checked."""
         raise NotImplementedError
 
-    def add_batch(self, *, predictions=None, references=None, **kwargs):
-        """Adds rows; like `evaluate.Metric.add_batch`, but says what is wrong with which row."""
+    @override
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
+        """`evaluate.Metric.add_batch`, with an error that names the wrong row."""
         has_rows = predictions is not None and len(predictions) > 0
         if not has_rows and self.num_process == 1:
             raise ValueError("`predictions` must hold at least one row, got 0: there is nothing to score")
@@ -65,14 +67,16 @@ class _RowMetric(evaluate.Metric):
             predictions, references = self._rows(predictions, references)
         super().add_batch(predictions=predictions or [], references=references or [], **kwargs)
 
-    def add(self, *, prediction=None, reference=None, **kwargs):
-        """Adds one row; like `evaluate.Metric.add`, which takes the names of the columns too."""
+    @override
+    def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
+        """`evaluate.Metric.add`, by `add_batch`; like that it also takes the names of the columns."""
         prediction, reference = kwargs.pop("predictions", prediction), kwargs.pop("references", reference)
         self.add_batch(predictions=[prediction], references=[reference], **kwargs)
 
-    def compute(self, *, predictions=None, references=None, **kwargs):
+    @override
+    def compute(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> dict | None:
         """
-        Scores the rows given here or before; like `evaluate.Metric.compute`.
+        `evaluate.Metric.compute`: the metric of the rows given here or before; `None` in other processes than 0.
 
         Rows and options that are refused leave those that were added before as they are.
         """
@@ -105,11 +109,13 @@ class _TextMetric(_RowMetric):
 
     _features = Features({"predictions": Value("string"), "references": ListOf(Value("string"))})
 
+    @override
     def _rows(self, predictions: Any, references: Any) -> tuple[list, list]:
         check_sentences("predictions", predictions)
         return list(predictions), reference_rows("references", references)
 
-    def _compute(self, predictions, references, **options) -> dict:
+    @override
+    def _compute(self, predictions: list[str], references: list[list[str]], **options: Any) -> dict:
         return self.score(predictions, references, **options)
 
 
@@ -118,6 +124,7 @@ class SacreBleu(_TextMetric):
 
     score = staticmethod(bleu)
 
+    @override
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Corpus BLEU by sacreBLEU (Post 2018), with its signature.",
@@ -132,6 +139,7 @@ class Chrf(_TextMetric):
 
     score = staticmethod(chrf)
 
+    @override
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Corpus chrF by sacreBLEU (Popović 2015), with its signature.",
@@ -146,6 +154,7 @@ class Ter(_TextMetric):
 
     score = staticmethod(ter)
 
+    @override
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Translation edit rate by sacreBLEU (Snover et al. 2006), with its signature.",
@@ -160,6 +169,7 @@ class Rouge(_TextMetric):
 
     score = staticmethod(rouge)
 
+    @override
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Mean F-scores of ROUGE-1, -2, -L and -Lsum by rouge-score; the best reference of each row.",
@@ -183,12 +193,13 @@ class _AnswerMetric(_RowMetric):
         }
     )
 
+    @override
     def _rows(self, predictions: Any, references: Any) -> tuple[list, list]:
         _check_objects("predictions", predictions, ("id", "prediction_text"))
         _check_objects("references", references, ("id", "answers"))
         check_sentences("predictions", [row["prediction_text"] for row in predictions])
         probabilities = [row.get("no_answer_probability") for row in predictions]
-        check_probabilities("no_answer_probability", [0.0 if given is None else given for given in probabilities])
+        check_probabilities("no_answer_probability", [0.0 if value is None else value for value in probabilities])
         answers = [answer_texts(row["answers"], index) for index, row in enumerate(references)]
         texts = reference_rows("references", answers, may_be_empty=True)
         return (
@@ -205,6 +216,7 @@ class Squad(_AnswerMetric):
 
     score = staticmethod(squad)
 
+    @override
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Exact match and F1 by the rules of SQuAD 1.1.",
@@ -213,7 +225,8 @@ class Squad(_AnswerMetric):
             features=self._features,
         )
 
-    def _compute(self, predictions, references) -> dict:
+    @override
+    def _compute(self, predictions: list[dict[str, Any]], references: list[dict[str, Any]]) -> dict:
         matched, answers = _matched_by_id(predictions, references)
         return self.score([row["prediction_text"] for row in matched], answers)
 
@@ -223,6 +236,7 @@ class SquadV2(_AnswerMetric):
 
     score = staticmethod(squad_v2)
 
+    @override
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description="Exact match and F1 by the rules of SQuAD 2.0, also of rows with and without an answer.",
@@ -231,7 +245,8 @@ class SquadV2(_AnswerMetric):
             features=self._features,
         )
 
-    def _compute(self, predictions, references, **options) -> dict:
+    @override
+    def _compute(self, predictions: list[dict[str, Any]], references: list[dict[str, Any]], **options: Any) -> dict:
         matched, answers = _matched_by_id(predictions, references)
         probabilities = [row["no_answer_probability"] for row in matched]
         is_given = any(probability is not None for probability in probabilities)
@@ -254,9 +269,9 @@ def _matched_by_id(
     """Predictions in the order of the references, and the answers of these."""
     by_id = {row["id"]: row for row in predictions}
     ids = [row["id"] for row in references]
-    for name, given in (("predictions", [row["id"] for row in predictions]), ("references", ids)):
-        if len(set(given)) < len(given):
-            twice = next(row_id for row_id in given if given.count(row_id) > 1)
+    for name, row_ids in (("predictions", [row["id"] for row in predictions]), ("references", ids)):
+        if len(set(row_ids)) < len(row_ids):
+            twice = next(row_id for row_id in row_ids if row_ids.count(row_id) > 1)
             raise ValueError(f"`{name}` must hold each id once, {twice!r} occurs more than once")
     missing = [row_id for row_id in ids if row_id not in by_id]
     if missing:

@@ -1,18 +1,18 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""How a German sentence addresses its reader: formally (Sie) or informally (du, ihr). Rules on words, no model.
+"""The form in which a German sentence addresses its reader, formal (Sie) or informal (du, ihr), by rules on words.
 
 The rules, in the order of their certainty:
 
 - **informal**: a form of *du*, *dein*, *euch* or *euer*, or *seid*, with a small or a capital letter;
 - **formal**: *Sie*, *Ihnen* or a form of *Ihr* with a capital, after the first word of the sentence, where a capital
   leaves no doubt: "Kommen Sie!", "Wie geht es Ihnen?";
-- **informal**: *ihr* as "you all", told from "her" and "their" by its verb: "Habt ihr", "Wann geht ihr", "Ihr macht",
+- **informal**: *ihr* as "you all", not "her" or "their", by its verb: "Habt ihr", "Wann geht ihr", "Ihr macht",
   "dass ihr kommt", or a verb form that only "you all" has (*habt*, *könnt*, ...) in the same sentence;
 - **formal**: "Sie" as the first word before a plural verb ("Sie sind", or a word in -n: "Sie haben"), unless it must
   be "they": *ihr* or *ihnen* with a small letter beside it ("Sie haben ihren Hund verloren"), or an informal form
   ("Sie suchen dich").
 
-What they cannot tell: "Sie haben recht." is "you" or "they", and counts as formal. So count sentences whose source
+What they cannot know: "Sie haben recht." is "you" or "they", and counts as formal. So count sentences whose source
 says "you", where it is "you"; in other text the last rule is right about half the time. Imperatives without a pronoun
 ("Komm mit!") and sentences whose one sign is a first word such as in "Ihr Hund schläft." ("your", "her" or "their")
 count as no address.
@@ -66,24 +66,25 @@ def _sentences(text: str) -> list[list[str]]:
     return [sentence for sentence in sentences if any(token not in _PUNCTUATION for token in sentence)]
 
 
-def _is_plural_you(tokens: list[str], place: int) -> bool:
-    """Whether the "ihr" at `place` is the subject "you all"."""
-    before = tokens[place - 1] if place > 0 else ""
-    after = tokens[place + 1] if place + 1 < len(tokens) else ""
+def _is_plural_you(tokens: list[str], position: int) -> bool:
+    """Whether the "ihr" at a position is the subject "you all"."""
+    before = tokens[position - 1] if position > 0 else ""
+    after = tokens[position + 1] if position + 1 < len(tokens) else ""
     if any(_SECOND_PLURAL.fullmatch(token) for token in tokens):
         return True
-    if place == 0:
+    if position == 0:
         return after.islower() and after.endswith("t") and not _NOT_SECOND_PLURAL.fullmatch(after)
     # "Geht ihr", "Gerne geht ihr", "Mit wem geht ihr": the verb is the first or second part of a clause.
-    is_early = place <= 2 or any(_QUESTION.fullmatch(token) for token in tokens[:2])
+    is_early = position <= 2 or any(_QUESTION.fullmatch(token) for token in tokens[:2])
     if is_early and before.endswith("t") and not _NOT_SECOND_PLURAL.fullmatch(before):
-        return place == 1 or before.islower()
+        return position == 1 or before.islower()
     # "dass ihr ... kommt": the clause opens with a subordinator and ends in the verb.
     opens_clause = _SUBORDINATOR.fullmatch(before) or _QUESTION.fullmatch(before)
     if opens_clause and not after[:1].isupper():
-        clause_end = next((end for end in range(place + 1, len(tokens)) if tokens[end] in _PUNCTUATION), len(tokens))
+        marks = (end for end in range(position + 1, len(tokens)) if tokens[end] in _PUNCTUATION)
+        clause_end = next(marks, len(tokens))
         verb = tokens[clause_end - 1]
-        return clause_end - 1 > place and verb.islower() and verb.endswith("t")
+        return clause_end - 1 > position and verb.islower() and verb.endswith("t")
     return False
 
 
@@ -94,8 +95,8 @@ def _addresses(tokens: list[str]) -> set[str]:
         found.add("informal")
     if any(_FORMAL.fullmatch(token) for token in tokens[1:]):
         found.add("formal")
-    is_ihr = [token == "ihr" or (place == 0 and token == "Ihr") for place, token in enumerate(tokens)]
-    if any(_is_plural_you(tokens, place) for place, here in enumerate(is_ihr) if here):
+    is_ihr = [token == "ihr" or (position == 0 and token == "Ihr") for position, token in enumerate(tokens)]
+    if any(_is_plural_you(tokens, position) for position, here in enumerate(is_ihr) if here):
         found.add("informal")
     if not found and tokens[0] == "Sie" and not any(_THIRD_PERSON.fullmatch(token) for token in tokens):
         second = tokens[1] if len(tokens) > 1 else ""
@@ -105,7 +106,7 @@ def _addresses(tokens: list[str]) -> set[str]:
 
 
 def address_form(text: str) -> str:
-    """How a German row addresses its reader.
+    """The form in which a German row addresses its reader.
 
     Args:
         text: One row, of one or more sentences.
@@ -120,7 +121,7 @@ def address_form(text: str) -> str:
 
 
 def formality_share(sentences: Sequence[str]) -> dict[str, float | int]:
-    """Count formal and informal address in German rows, by the rules at the head of this module.
+    """The numbers of German rows with formal and informal address, by the rules at the head of this module.
 
     Args:
         sentences: One German string a row.

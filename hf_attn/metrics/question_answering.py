@@ -27,7 +27,7 @@ Answers = Sequence[str] | Sequence[Sequence[str]] | Sequence[Mapping[str, Any]]
 
 
 def normalize_answer(text: str) -> str:
-    """What is compared of an answer: lower case, no ASCII punctuation, no English articles, single spaces."""
+    """An answer in the form that is compared: lower case, no ASCII punctuation or English articles, single spaces."""
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
@@ -130,7 +130,7 @@ def squad_v2_rows(
     Args:
         predictions: One answer a row; the empty string says that there is none.
         answers: As for `squad_rows`, but a row may have none.
-        no_answer_probabilities: What the system gives to "no answer" in each row; any scale will do.
+        no_answer_probabilities: The probability of "no answer" in each row by the system; any scale will do.
         no_answer_threshold: A row with a larger probability counts as predicted to have no answer.
 
     Returns:
@@ -181,12 +181,12 @@ def squad_v2(
     )
     total = len(prediction_rows)
     scores: dict[str, float | int] = {name: sum(values) / total for name, values in rows.items()} | {"total": total}
-    for part, has_answer in (("HasAns", True), ("NoAns", False)):
+    for group, has_answer in (("HasAns", True), ("NoAns", False)):
         chosen = [index for index, row in enumerate(answer_rows) if bool(row) == has_answer]
         if chosen:
-            scores[f"{part}_exact"] = sum(rows["exact_match"][index] for index in chosen) / len(chosen)
-            scores[f"{part}_f1"] = sum(rows["f1"][index] for index in chosen) / len(chosen)
-            scores[f"{part}_total"] = len(chosen)
+            scores[f"{group}_exact"] = sum(rows["exact_match"][index] for index in chosen) / len(chosen)
+            scores[f"{group}_f1"] = sum(rows["f1"][index] for index in chosen) / len(chosen)
+            scores[f"{group}_total"] = len(chosen)
     if no_answer_probabilities is not None:
         raw = squad_v2_rows(prediction_rows, answer_rows)
         for name, column in (("exact", "exact_match"), ("f1", "f1")):
@@ -216,7 +216,7 @@ def _best_threshold(
 
 def check_probabilities(name: str, probabilities: Sequence[float]) -> None:
     """
-    Refuse what cannot be compared with a threshold.
+    Refuses rows that cannot be compared with a threshold.
 
     Args:
         name: The argument's name, for the message.

@@ -1,12 +1,12 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Checks on the rows that a metric is given."""
+"""Checks of the rows that a metric gets."""
 
 from collections.abc import Sequence
 from typing import Any
 
 
 def check_sentences(name: str, sentences: Sequence[str]) -> None:
-    """Refuse anything but at least one string.
+    """Refuses anything but at least one string.
 
     Args:
         name: The argument's name, for the message.
@@ -53,7 +53,7 @@ def reference_rows(
 
 
 def check_same_number(name: str, values: Sequence, other_name: str, other_values: Sequence) -> None:
-    """Refuse two sequences of different lengths.
+    """Refuses two sequences of different lengths.
 
     Raises:
         ValueError: They differ; the message gives both numbers.

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Confidence intervals of a score, and whether two systems differ: by resampling rows, for any metric.
+"""Confidence intervals of a metric, and whether two systems differ: by resampling rows.
 
 A metric takes part through its `RowStatistics`: numbers of each row whose sums give the score of the corpus, such as
 the n-gram counts of BLEU. A resampled score then costs one sum, not one scoring. `bleu_statistics`, `chrf_statistics`
@@ -55,13 +55,13 @@ class ConfidenceInterval(NamedTuple):
 
 
 class PairedBootstrap(NamedTuple):
-    """How a system differs from a baseline.
+    """The difference of a system from a baseline.
 
     Attributes:
         difference: Score of the system minus score of the baseline.
         lower: Lower bound of the difference.
         upper: Upper bound of the difference.
-        p_value: How likely a difference at least as large, of either sign, is among systems that do not differ.
+        p_value: Probability of a difference at least as large, of either sign, among systems that do not differ.
         wins: Share of the resamples, 0 to 1, in which the system scores higher: 0.95 is Koehn's (2004) "better with
             95% confidence". For an error rate such as TER, a low share is good.
     """
@@ -195,7 +195,7 @@ def _resampled_sums(rows: np.ndarray, num_resamples: int, seed: int) -> Iterator
 
 
 def _blocks(count: int, num_rows: int) -> Iterator[int]:
-    """Parts of `count` whose draws fit in memory."""
+    """Numbers that add up to `count`, each of draws that fit in memory."""
     size = max(1, _BLOCK // num_rows)
     for start in range(0, count, size):
         yield min(size, count - start)

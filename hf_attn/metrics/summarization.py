@@ -1,7 +1,7 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """ROUGE as pure functions on strings, by the library rouge-score, which repeats ROUGE-1.5.5 (Lin 2004).
 
-- **Words** are runs of a-z and 0-9 in lower case; other letters part words, so the numbers mean little outside
+- **Words** are runs of a-z and 0-9 in lower case; other letters separate words, so the numbers mean little outside
   English. Words of more than three letters are stemmed by Porter's rules unless `use_stemmer=False`: so is it done
   for published summarization scores (ROUGE-1.5.5's `-m`), and so are numbers without it lower.
 - **Several references**: each ROUGE of a row is that with its best reference by F-score, as in rouge-score's

@@ -43,7 +43,7 @@ class LengthBleu(NamedTuple):
 
 @lru_cache(maxsize=8)
 def _moses_tokenizer(language: str) -> Callable[[str], str]:
-    """What normalises punctuation and tokenises one string as Moses' scripts do for `language`."""
+    """A function that normalises punctuation and tokenises one string as Moses' scripts do for `language`."""
     try:
         from sacremoses import MosesPunctNormalizer, MosesTokenizer  # type: ignore[import-untyped]
     except ImportError as error:
@@ -72,7 +72,7 @@ def _checked(
 
 
 def _bleu_metric(tokenize: str, lowercase: bool) -> tuple[BLEU, Callable[[str], str] | None]:
-    """sacreBLEU's metric, and what prepares each string for it, where sacreBLEU does not tokenise itself."""
+    """sacreBLEU's metric, and the function that prepares each string for it where sacreBLEU does not tokenise."""
     if tokenize.startswith(MOSES_PREFIX) and tokenize != MOSES_PREFIX:
         tokenize_moses = _moses_tokenizer(tokenize.removeprefix(MOSES_PREFIX))
 
@@ -94,7 +94,7 @@ def _bleu_inputs(
     tokenize: str,
     lowercase: bool,
 ) -> tuple[BLEU, list[str], list[list[str]]]:
-    """sacreBLEU's metric and what it takes, checked and prepared."""
+    """sacreBLEU's metric and its inputs, checked and prepared."""
     prediction_rows, reference_streams = _checked(predictions, references)
     metric, prepare = _bleu_metric(tokenize, lowercase)
     if prepare is not None:
@@ -191,7 +191,7 @@ def ter(
     Args:
         predictions: One detokenised string a row.
         references: One string a row, or one list of strings a row (several references, as many in each row).
-        normalized: Part punctuation from words first, as Tercom's `-N`.
+        normalized: Separate punctuation from words first, as Tercom's `-N`.
         no_punct: Drop punctuation first.
         case_sensitive: Keep case; Tercom lower-cases.
 
@@ -255,7 +255,7 @@ def bleu_by_length(
 ) -> list[LengthBleu]:
     """BLEU against sentence length, the points of figure 2 of Bahdanau et al. 2015.
 
-    Where that figure plots all sentences up to a length, sentences are parted here: each is in one bin.
+    Where that figure plots all sentences up to a length, here each is in one bin.
 
     Args:
         predictions: One detokenised string a row.

@@ -29,8 +29,8 @@ _LARGEST_PANEL = 22.0  # inches
 def token_labels(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> list[str]:
     """A readable label for each token: its text without the space before it, special tokens by name.
 
-    A token that is a part of a character, or a character that does not print, is given as the tokenizer writes it; a
-    space is "␣".
+    A token that is a part of a character, or a character that does not print, is labelled as the tokenizer spells it;
+    a space is "␣".
     """
     labels = []
     for token_id in token_ids:
@@ -80,7 +80,7 @@ def attention_map(
     *,
     names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw attention weights as a grid: source tokens across, target tokens down, dark where the weight is large.
+    """A grid of attention weights: source tokens across, target tokens down, dark where the weight is large.
 
     Several maps become small panels with one colour scale; for their mean, pass the mean.
 
@@ -120,12 +120,12 @@ def attention_map(
     )
     largest = maps.max() or 1.0
     grid = axes_grid(figure, rows, columns, sharex=True, sharey=True)
-    for place, axes in enumerate(grid.flat):
-        if place >= len(maps):
+    for index, axes in enumerate(grid.flat):
+        if index >= len(maps):
             axes.set_visible(False)
             continue
-        image = axes.imshow(maps[place], cmap="Blues", vmin=0.0, vmax=largest, aspect="equal", interpolation="nearest")
-        is_top, is_left = place < columns, place % columns == 0
+        image = axes.imshow(maps[index], cmap="Blues", vmin=0.0, vmax=largest, aspect="equal", interpolation="nearest")
+        is_top, is_left = index < columns, index % columns == 0
         # A token with dollar signs is no formula.
         axes.set_xticks(range(len(source_tokens)), source_tokens, rotation=90, va="bottom", parse_math=False)
         axes.set_yticks(range(len(target_tokens)), target_tokens, parse_math=False)
@@ -138,8 +138,8 @@ def attention_map(
         axes.grid(which="minor", color="white", linewidth=0.6)
         axes.tick_params(which="minor", length=0)
         axes.spines[:].set_color("#cbd2d9")
-        if names[place]:
-            axes.set_xlabel(names[place], fontsize=_FONT_SIZE, color=INK, labelpad=4)
+        if names[index]:
+            axes.set_xlabel(names[index], fontsize=_FONT_SIZE, color=INK, labelpad=4)
     # One bar for all panels, no longer than a reader needs.
     bar_length = min(2.5, rows * panel_height)
     bar = figure.colorbar(
@@ -209,20 +209,20 @@ const rows = data.target.map((token) => {
 data.names.forEach((name) => add(byId("names"), "option", name));
 byId("picker").hidden = data.names.length === 1;
 function draw() {
-  data.target.forEach((targetToken, place) => {
+  data.target.forEach((targetToken, position) => {
     data.source.forEach((sourceToken, column) => {
-      const weight = data.maps[map][place][column];
-      const cell = rows[place].cells[column];
+      const weight = data.maps[map][position][column];
+      const cell = rows[position].cells[column];
       cell.style.background = shade(weight);
       cell.title = `${targetToken} \\u2192 ${sourceToken}: ${weight.toFixed(3)}`;
     });
-    rows[place].row.className = place === chosen ? "chosen-row" : "";
-    targetWords[place].className = place === chosen ? "chosen" : "";
+    rows[position].row.className = position === chosen ? "chosen-row" : "";
+    targetWords[position].className = position === chosen ? "chosen" : "";
   });
   sourceWords.forEach((word, column) => { word.style.background = shade(data.maps[map][chosen][column]); });
 }
-rows.forEach(({ row }, place) => row.addEventListener("mouseenter", () => { chosen = place; draw(); }));
-targetWords.forEach((word, place) => word.addEventListener("mouseenter", () => { chosen = place; draw(); }));
+rows.forEach(({ row }, position) => row.addEventListener("mouseenter", () => { chosen = position; draw(); }));
+targetWords.forEach((word, position) => word.addEventListener("mouseenter", () => { chosen = position; draw(); }));
 byId("names").addEventListener("change", (event) => { map = event.target.selectedIndex; draw(); });
 draw();
 </script>
@@ -239,7 +239,7 @@ def attention_html(
     *,
     names: Sequence[str] | None = None,
 ) -> str:
-    """The same picture as a page of its own, for a browser: pointing at a target token shades the source it looks at.
+    """The picture as a page of its own, for a browser: pointing at a target token shades the source it looks at.
 
     The page loads nothing from anywhere. It needs no matplotlib.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 # Entries of Trainer's evaluation that measure the machine, not the model.
-_NOT_SCORES = ("_loss", "_runtime", "_per_second", "_gen_len", "_preparation_time", "_compilation_time")
+_NOT_OF_MODEL = ("_loss", "_runtime", "_per_second", "_gen_len", "_preparation_time", "_compilation_time")
 
 
 def _series(log_history: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
@@ -31,12 +31,12 @@ def _series(log_history: Sequence[Mapping[str, Any]], name: str) -> tuple[list[i
     return [step for step, _ in points], [value for _, value in points]
 
 
-def _score_names(log_history: Sequence[Mapping[str, Any]]) -> list[str]:
+def _metric_names(log_history: Sequence[Mapping[str, Any]]) -> list[str]:
     names = dict.fromkeys(
         name
         for entry in log_history
         for name, value in entry.items()
-        if name.startswith("eval_") and isinstance(value, Real) and not name.endswith(_NOT_SCORES)
+        if name.startswith("eval_") and isinstance(value, Real) and not name.endswith(_NOT_OF_MODEL)
     )
     return list(names)
 
@@ -45,23 +45,23 @@ def _legend(axes: Axes) -> None:
     axes.legend(frameon=False, fontsize=10, labelcolor=INK)
 
 
-def training_curves(log_history: Sequence[Mapping[str, Any]], scores: Sequence[str] | None = None) -> Figure:
-    """Draw the losses of a run, and beside them its evaluation scores, each with its last and highest value named.
+def training_curves(log_history: Sequence[Mapping[str, Any]], metrics: Sequence[str] | None = None) -> Figure:
+    """The curves of the losses of a run, and beside them of its metrics, each with its last and highest value named.
 
     Args:
         log_history: `log_history` of `trainer_state.json`: one dict a logged step, with `step` (optimizer steps) and
             `loss`, `eval_loss`, `eval_bleu`, ...
-        scores: Names of the evaluation scores to draw, such as `["eval_bleu"]`; default: each number under `eval_`
-            that is no loss, time or speed.
+        metrics: Names of the metrics to draw, such as `["eval_bleu"]`; default: each number under `eval_` that is no
+            loss, time or speed.
 
     Returns:
-        A figure of one panel for the losses, one for the scores, and one for scores that stay within 1.
+        A figure of one panel for the losses, one for the metrics, and one for metrics that stay within 1.
 
     Raises:
-        ValueError: No entry has a loss or a score, or none has a score that is asked for.
+        ValueError: No entry has a loss or a metric, or none has one of `metrics`.
         ImportError: matplotlib is not installed.
     """
-    names = _score_names(log_history) if scores is None else list(scores)
+    names = _metric_names(log_history) if metrics is None else list(metrics)
     losses = {
         label: _series(log_history, name)
         for name, label in (("loss", "training"), ("eval_loss", "evaluation"))
@@ -71,15 +71,15 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], scores: Sequence[s
     missing = [name for name, (steps, _) in values.items() if not steps]
     if missing:
         raise ValueError(
-            f"`scores` must be in `log_history`, got {', '.join(missing)}; there are: "
-            f"{', '.join(_score_names(log_history)) or 'none'}"
+            f"`metrics` must be in `log_history`, got {', '.join(missing)}; there are: "
+            f"{', '.join(_metric_names(log_history)) or 'none'}"
         )
     if not losses and not values:
         raise ValueError(
-            "`log_history` must have an entry with `step` and one of `loss`, `eval_loss` or a score under `eval_`, "
+            "`log_history` must have an entry with `step` and one of `loss`, `eval_loss` or a metric under `eval_`, "
             f"got {len(log_history)} entries without"
         )
-    # Scores out of 1 would lie flat on the axis of scores out of 100.
+    # Metrics out of 1 would lie flat on the axis of metrics out of 100.
     panels = {
         "Evaluation": {name: series for name, series in values.items() if max(series[1]) > 1},
         "Evaluation, out of 1": {name: series for name, series in values.items() if max(series[1]) <= 1},
@@ -95,10 +95,10 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], scores: Sequence[s
         axes.set_ylabel("loss per token (nats)", fontsize=10, color=INK)
         axes.set_title("Loss", fontsize=12, color=INK, loc="left")
     for (title, lines), axes in zip(panels.items(), grid, strict=True):
-        for place, (name, (steps, points)) in enumerate(lines.items()):
+        for index, (name, (steps, points)) in enumerate(lines.items()):
             axes.plot(
-                steps, points, color=LINE_COLORS[place % len(LINE_COLORS)],
-                marker=LINE_MARKERS[place % len(LINE_MARKERS)], markersize=4, linewidth=1.8,
+                steps, points, color=LINE_COLORS[index % len(LINE_COLORS)],
+                marker=LINE_MARKERS[index % len(LINE_MARKERS)], markersize=4, linewidth=1.8,
                 label=f"{name.removeprefix('eval_')}: last {points[-1]:.3g}, highest {max(points):.3g}",
             )  # fmt: skip
         axes.set_title(title, fontsize=12, color=INK, loc="left")
@@ -111,10 +111,10 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], scores: Sequence[s
 
 
 def bleu_by_length(curves: Mapping[str, Sequence[tuple[float, float, int]]], title: str | None = None) -> Figure:
-    """Draw BLEU against sentence length, one line a model (Bahdanau et al. 2015, figure 2).
+    """The curves of BLEU against sentence length, one line a model (Bahdanau et al. 2015, figure 2).
 
     Args:
-        curves: Name -> points `(length, bleu, num_sentences)`, as `hf_attn.metrics.bleu_by_length` gives them. Where
+        curves: Name -> points `(length, bleu, num_sentences)`, as `hf_attn.metrics.bleu_by_length` returns them. Where
             all curves share lengths and numbers of sentences, bars below show how many sentences a point stands for.
         title: Stands above the picture.
 
@@ -135,12 +135,12 @@ def bleu_by_length(curves: Mapping[str, Sequence[tuple[float, float, int]]], tit
     figure = new_figure(6.4, 4.8 if has_bars else 4.0)
     grid = axes_grid(figure, 2 if has_bars else 1, 1, sharex=True, height_ratios=[4, 1] if has_bars else [1])
     lines = grid[0, 0]
-    for place, (name, points) in enumerate(curves.items()):
+    for index, (name, points) in enumerate(curves.items()):
         lengths, scores, _ = zip(*sorted(points), strict=True)
         lines.plot(
             lengths, scores, label=name, linewidth=1.8, markersize=5.5,
-            color=LINE_COLORS[place % len(LINE_COLORS)], marker=LINE_MARKERS[place % len(LINE_MARKERS)],
-            linestyle="-" if place < len(LINE_COLORS) else "--",
+            color=LINE_COLORS[index % len(LINE_COLORS)], marker=LINE_MARKERS[index % len(LINE_MARKERS)],
+            linestyle="-" if index < len(LINE_COLORS) else "--",
         )  # fmt: skip
     lines.set_ylim(bottom=0)
     lines.margins(y=0.1)

@@ -1,10 +1,10 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What the pictures share: matplotlib, imported only when a picture is drawn, and one look."""
+"""Figures for all pictures: by matplotlib, imported only when one is drawn, and with one look."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,13 +40,13 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def axes_grid(figure: Figure, rows: int, columns: int, **options) -> np.ndarray:
-    """Axes of `figure`, shape (rows, columns); `options` go to `Figure.subplots`."""
+def axes_grid(figure: Figure, rows: int, columns: int, **options: Any) -> np.ndarray:
+    """Axes of `figure`, shape (rows, columns); `options` are those of `Figure.subplots`."""
     return figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def style_line_axes(axes: Axes) -> None:
-    """Light horizontal grid, no box, muted ticks."""
+    """Sets a light horizontal grid, no box and muted ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
     axes.tick_params(colors=INK, labelsize=10, length=3, color=MUTED)
@@ -55,10 +55,10 @@ def style_line_axes(axes: Axes) -> None:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure at 150 dots per inch, making the folders on the way.
+    """Writes a figure at 150 dots per inch, making the folders on the way.
 
     Args:
-        figure: What a function of `hf_attn.plotting` returned.
+        figure: A figure of a function of `hf_attn.plotting`.
         path: File to write, `.png`, `.svg` or `.pdf`.
 
     Returns:

@@ -14,12 +14,12 @@ def has_language_codes(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def language_token_id(tokenizer: PreTrainedTokenizerBase, field: str, code: str) -> int:
     """
-    The token of a language.
+    The id of the token of a language.
 
     Args:
         tokenizer: Of one language or of several.
         field: Name of the argument that the code comes from, for messages.
-        code: As the tokenizer writes it: `de` (M2M100), `deu_Latn` (NLLB), `de_DE` (mBART).
+        code: As the tokenizer spells it: `de` (M2M100), `deu_Latn` (NLLB), `de_DE` (mBART).
 
     Raises:
         ValueError: The tokenizer has no language tokens, or none for this code.
@@ -40,13 +40,13 @@ def language_token_id(tokenizer: PreTrainedTokenizerBase, field: str, code: str)
 
 
 def _tokens_of_codes(tokenizer: Any) -> dict[str, str]:
-    # M2M100 writes the code `de` as the token `__de__`; elsewhere they are the same.
+    # The token of the code `de` is `__de__` for M2M100; elsewhere they are the same.
     return getattr(tokenizer, "lang_code_to_token", None) or {token: token for token in tokenizer.extra_special_tokens}
 
 
 def set_languages(tokenizer: PreTrainedTokenizerBase, source_code: str, target_code: str) -> int:
     """
-    Have a multilingual tokenizer mark sources and targets with their languages.
+    Sets the languages with which a multilingual tokenizer marks sources and targets.
 
     Args:
         tokenizer: Its `src_lang` and `tgt_lang` are changed.

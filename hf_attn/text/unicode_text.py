@@ -1,9 +1,9 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Whether a string is text."""
+"""Strings that are no text, since they hold a lone surrogate."""
 
 
 def is_text(text: str) -> bool:
-    """Whether a string can be written in UTF-8: json may hold halves of characters, which no tokenizer takes."""
+    """Whether a string can be written in UTF-8: json may hold lone surrogates, which no tokenizer takes."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What the recipes share: arguments, loading, a thin trainer, output directories and reports."""
+"""The parts that the recipes share: arguments, loading, a thin trainer, output directories and reports."""
 
 from .arguments import AdapterArguments, DataArguments, ModelArguments, RecipeTrainingArguments, TaskArguments
 from .configs import build_config, parse_overrides
@@ -23,10 +23,12 @@ from .run_directory import record_run, resume_or_refuse
 from .splits import read_splits, texts_of, training_split
 from .stages import Stages, tokenize_splits
 from .trainer.averaging import average_checkpoints
-from .trainer.checkpoints import clear_incomplete, fault_of, last_checkpoint
+from .trainer.checkpoints import checkpoint_error, clear_incomplete, last_checkpoint
 from .trainer.evaluation import SortedRows, published_bleu
-from .trainer.finite import first_nonfinite_layer
-from .trainer.trainer import RecipeTrainer, divides_by_num_items
+from .trainer.loss import divides_by_num_items
+from .trainer.nan_guard import first_nonfinite_layer
+from .trainer.temporary import temporary_attributes
+from .trainer.trainer import RecipeTrainer
 
 
 __all__ = [
@@ -43,9 +45,9 @@ __all__ = [
     "average_checkpoints",
     "build_config",
     "check_positions",
+    "checkpoint_error",
     "clear_incomplete",
     "divides_by_num_items",
-    "fault_of",
     "finish_run",
     "first_nonfinite_layer",
     "format_table",
@@ -64,6 +66,7 @@ __all__ = [
     "score_table",
     "set_generation",
     "start_run",
+    "temporary_attributes",
     "texts_of",
     "tokenize_splits",
     "training_split",

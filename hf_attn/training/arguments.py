@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from transformers import Seq2SeqTrainingArguments
+from typing_extensions import override
 
 from ..tasks import TRANSLATION, Task
 from .hardware import choose_bf16, has_accelerator
@@ -14,7 +15,7 @@ from .hardware import choose_bf16, has_accelerator
 
 @dataclass
 class ModelArguments:
-    """Which model is trained: a checkpoint, or an architecture with fresh weights."""
+    """The model that is trained: a checkpoint, or an architecture with fresh weights."""
 
     model_name_or_path: str | None = field(
         default=None,
@@ -54,7 +55,7 @@ class ModelArguments:
         default=False, metadata={"help": "Run modelling code that comes with the checkpoint."}
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.model_name_or_path is None) == (self.model_config is None):
             raise ValueError(
                 "Give one of `model_name_or_path` (fine-tune a checkpoint) and `model_config` (fresh weights), got "
@@ -92,7 +93,7 @@ class AdapterArguments:
         default=False, metadata={"help": "Also write OUTPUT_DIR/merged: the checkpoint with the adapter folded in."}
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for option in fields(self):
             value = getattr(self, option.name)
             if not self.lora and value != option.default:
@@ -111,7 +112,7 @@ class AdapterArguments:
 
 @dataclass
 class DataArguments:
-    """Where the rows come from, and how many of them, and how long."""
+    """The source of the rows, their number, and their lengths."""
 
     dataset_name: str | None = field(default=None, metadata={"help": "Name of a data set on the Hub."})
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
@@ -136,7 +137,7 @@ class DataArguments:
     max_eval_samples: int | None = field(default=None, metadata={"help": "Keep the first rows of the validation set."})
     max_predict_samples: int | None = field(default=None, metadata={"help": "Keep the first rows of the test set."})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         files = (self.train_file, self.validation_file, self.test_file)
         if self.dataset_name is None and all(file is None for file in files):
             raise ValueError(
@@ -160,7 +161,7 @@ class DataArguments:
 
 @dataclass
 class TaskArguments:
-    """What the recipes that make text have in common; each adds what only its task needs."""
+    """The arguments that most recipes share; each adds what only its task needs."""
 
     source_prefix: str = field(default="", metadata={"help": "Text put before every source, as T5 wants."})
     score_before: bool = field(default=False, metadata={"help": "Also score the test set before training."})
@@ -176,8 +177,8 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
     those that are false, and where one is true those that are not given.
 
     Attributes:
-        task: Says what the evaluations measure beside the loss, and which of it `early_stopping_patience` compares
-            without `metric_for_best_model`; another task has a subclass.
+        task: Names the metrics of the evaluations, and the one that `early_stopping_patience` compares without
+            `metric_for_best_model`; another task has a subclass.
     """
 
     task: ClassVar[Task] = TRANSLATION
@@ -250,7 +251,8 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         },
     )
 
-    def __post_init__(self):
+    @override
+    def __post_init__(self) -> None:
         self._choose_stages()
         if self.bf16 is None:
             self.bf16 = choose_bf16(self.fp16, self.use_cpu)
@@ -262,7 +264,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         self._check_batches()
         do_eval = self.do_eval
         super().__post_init__()
-        # The parent evaluates at the end wherever `eval_strategy` is set, with a training or without.
+        # `TrainingArguments` evaluates at the end wherever `eval_strategy` is set, with a training or without.
         self.do_eval = do_eval or (self.do_train and self.do_eval)
         if self.tokens_per_batch is not None and self.tokens_per_update is not None:
             at_once = self.tokens_per_batch * self.world_size
@@ -334,7 +336,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
         self.load_best_model_at_end = True
 
     def _check_scoring(self) -> None:
-        """These would be noticed after the training, when there is nothing to score."""
+        """Refuses what would be noticed after the training only, when there is nothing to score."""
         # A subclass whose default is false does not score text.
         if type(self).predict_with_generate and not self.predict_with_generate:
             raise ValueError("`predict_with_generate` must be true, since generated text is scored, got False.")
@@ -365,7 +367,7 @@ class RecipeTrainingArguments(Seq2SeqTrainingArguments):
             )
 
     def is_metric(self, name: str) -> bool:
-        """Whether evaluations during training measure what `metric_for_best_model` names, with `eval_` or without."""
+        """Whether evaluations during training have a metric of this name, with `eval_` or without."""
         return name.removeprefix("eval_") in ("loss", *self.task.metrics)
 
     def _check_averaging(self) -> None:

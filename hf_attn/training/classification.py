@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
+from typing_extensions import override
 
 from ..data.classification import CLASS
 from ..tasks import CLASSIFICATION_HEAD
@@ -19,7 +20,7 @@ from .run import Run
 from .trainer.evaluation import SortedRows
 
 
-_OF_WRITTEN_TEXT = (
+_FOR_GENERATION = (
     *("max_target_length", "num_beams", "length_penalty", "early_stopping", "no_repeat_ngram_size"),
     *("generation_num_beams", "generation_max_length", "label_smoothing_factor"),
 )
@@ -27,14 +28,16 @@ _OF_WRITTEN_TEXT = (
 
 def prepare_class_training(run: Run) -> None:
     """
-    Set the training arguments for the head of a classifier.
+    Sets the training arguments for the head of a classifier.
 
     Raises:
-        ValueError: An argument is for written text; or the training set is streamed, whose classes are not known.
+        ValueError: An argument is for generation; or the training set is streamed, whose classes are not known.
     """
-    for name in _OF_WRITTEN_TEXT:
+    for name in _FOR_GENERATION:
         if name in run.values:
-            raise ValueError(f"`{name}` is for written text, got {run.values[name]!r} for a classifier. Leave it out.")
+            raise ValueError(
+                f"`{name}` is for generated text, got {run.values[name]!r} for a classifier. Leave it out."
+            )
     if run.data_args.streaming:
         raise ValueError("`streaming` must be false: the classes are those of the training set, got True.")
     run.training_args.predict_with_generate = False
@@ -76,6 +79,7 @@ class ClassRows(SortedRows):
         super().__init__(split)
         self._labels = list(labels)
 
+    @override
     def texts(self, token_ids: Any, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """
         The likeliest class of each row, in the order of the split.
@@ -92,7 +96,7 @@ class ClassRows(SortedRows):
 
 
 def class_logits(logits: Any, labels: torch.Tensor) -> torch.Tensor:
-    """The part of a model's outputs that an evaluation keeps: a trainer's `preprocess_logits_for_metrics`."""
+    """The logits among a model's outputs: a trainer's `preprocess_logits_for_metrics`."""
     return logits if isinstance(logits, torch.Tensor) else logits[0]
 
 
@@ -101,7 +105,7 @@ def class_usage_lines(output_dir: str, base_model: str | None, text: str, *, lab
     The Python lines that load the result and classify a text by the pipeline of transformers.
 
     Args:
-        output_dir: Where the result lies.
+        output_dir: The directory of the result.
         base_model: The checkpoint under an adapter, which does not know the classes; `None` for a whole model.
         text: An example.
         labels: Names of the classes.
@@ -109,7 +113,7 @@ def class_usage_lines(output_dir: str, base_model: str | None, text: str, *, lab
     numbers = {label: number for number, label in enumerate(labels)}
     options = f", id2label={dict(enumerate(labels))!r}, label2id={numbers!r}"
     lines = loading_lines(output_dir, base_model, CLASSIFICATION_HEAD, options)
-    imports = next(place for place, line in enumerate(lines) if line.startswith("from transformers import"))
+    imports = next(index for index, line in enumerate(lines) if line.startswith("from transformers import"))
     lines[imports] += ", pipeline"
     lines += [
         'classify = pipeline("text-classification", model=model, tokenizer=tokenizer)',

@@ -99,7 +99,7 @@ def _without(overrides: dict, values: dict) -> dict:
 
 def parse_overrides(text: str | None) -> dict[str, Any]:
     """
-    Read `name=value,name=value`; values are written as in YAML, lists in brackets.
+    The fields in `name=value,name=value`; values are written as in YAML, lists in brackets.
 
     Raises:
         ValueError: The text does not have this form.
@@ -119,7 +119,7 @@ def parse_overrides(text: str | None) -> dict[str, Any]:
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-5 as text."""
+    """A value as a number where it is one; YAML 1.1 reads 1e-5 as text."""
     if isinstance(value, str):
         try:
             return float(value)

@@ -36,7 +36,7 @@ def set_generation(
     **search: float | bool | None,
 ) -> None:
     """
-    Make the model's generation config fit the task; it is saved with the model.
+    Sets the model's generation config for the task; it is saved with the model.
 
     Args:
         model: Its `generation_config` is changed.
@@ -49,7 +49,7 @@ def set_generation(
             checkpoint's.
         max_length: Tokens of the longest output, the one that starts it included, in place of what `target_length`
             gives.
-        max_target_length: How many may be generated without training where the checkpoint has no limit.
+        max_target_length: Tokens that may be generated without training where the checkpoint has no limit.
         **search: Further fields, such as `length_penalty` and `no_repeat_ngram_size`; `None` leaves the checkpoint's.
     """
     config = model.generation_config
@@ -91,9 +91,9 @@ def prepare_generation(
     source_prefix: str = "",
 ) -> None:
     """
-    Set the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit; and
-    keep what stands before each source in training as the `prefix` of the model's config, which pipelines put before a
-    text.
+    Sets the generation config by the training targets, as `set_generation` does, once it is sure that the rows fit;
+    and keeps what stands before each source in training as the `prefix` of the model's config, which pipelines put
+    before a text.
 
     Raises:
         ValueError: A row has more tokens than the model has positions.
@@ -120,7 +120,7 @@ def prepare_generation(
 
 def check_positions(model: PreTrainedModel, tokenized: Mapping[str, Dataset | IterableDataset]) -> None:
     """
-    Check that the rows of tokenized splits fit the model.
+    Checks that the rows of tokenized splits fit the model.
 
     Raises:
         ValueError: A row has more tokens than the model has positions.

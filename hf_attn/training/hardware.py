@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Which settings are fast on this machine."""
+"""Settings that are fast on this machine."""
 
 import ctypes
 import os
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 from transformers.utils import logging
+from typing_extensions import override
 
 
 logger = logging.get_logger(__name__)
@@ -38,7 +39,7 @@ def cpu_capabilities() -> Mapping[str, Any]:
 
 
 def choose_bf16(is_fp16: bool, use_cpu: bool) -> bool:
-    """Decide on bfloat16 autocast when the user did not, and say so in the log."""
+    """Whether to train in bfloat16 autocast where the user does not say; the log says so."""
     if is_fp16 or (use_cpu and has_accelerator()):
         return False
     chosen = computes_bf16()
@@ -66,7 +67,7 @@ _KEEP_BELOW_BYTES = 1 << 30
 
 def keep_freed_memory() -> bool:
     """
-    Let glibc keep the memory that training on CPU frees and takes again every step, instead of giving it back.
+    Lets glibc keep the memory that training on CPU frees and takes again every step, instead of giving it back.
 
     Without it a quarter of the time of a small model goes into page faults. For the whole process, until its end.
 
@@ -88,11 +89,12 @@ class TrimHeapCallback(TrainerCallback):
     several times what a step needs.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._needed = 0
 
+    @override
     def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
-        """Look, and trim."""
+        """`TrainerCallback.on_step_end`: trims the heap where the process holds too much."""
         held = resident_bytes()
         if self._needed == 0:
             self._needed = held
@@ -102,5 +104,5 @@ class TrimHeapCallback(TrainerCallback):
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use, on Linux."""
+    """The memory of this process that is in use, in bytes, on Linux."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -19,7 +19,7 @@ from ..configuration_hf_attn import HfAttnConfig
 from ..data import train_tokenizer
 from ..loading.adapter import base_name
 from ..loading.checkpoint_files import check_size, is_adapter, reading_checkpoint
-from ..loading.sharded_weights import whole_weights
+from ..loading.sharded_weights import gathered_weights
 from ..tasks import WRITING_HEAD, Head
 from .arguments import AdapterArguments, ModelArguments, RecipeTrainingArguments
 from .configs import build_config, checkpoint_config, parse_overrides
@@ -35,7 +35,7 @@ def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTraine
 
     Args:
         arguments: `tokenizer_name`, `model_name_or_path` and `vocab_size` are read.
-        texts: What a tokenizer for fresh weights is trained on; not read otherwise.
+        texts: The texts that a tokenizer for fresh weights is trained on; not read otherwise.
 
     Raises:
         ValueError: The tokenizer cannot be loaded.
@@ -48,7 +48,7 @@ def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTraine
                 f"`vocab_size`={arguments.vocab_size} has no effect: it is for a tokenizer that is trained, and this "
                 f"one comes from `{argument}` {name!r}."
             )
-        # A tokenizer of its own is no part of the pinned checkpoint.
+        # A tokenizer of its own is no file of the pinned checkpoint.
         revision = arguments.model_revision if arguments.tokenizer_name is None else "main"
         with reading_checkpoint(argument, name):
             return AutoTokenizer.from_pretrained(
@@ -61,7 +61,7 @@ def load_tokenizer(arguments: ModelArguments, texts: Iterable[str]) -> PreTraine
 
 def check_base(arguments: ModelArguments, adapter_arguments: AdapterArguments) -> None:
     """
-    Refuse what no training can start from, or nobody could use afterwards.
+    Refuses what no training can start from, or nobody could use afterwards.
 
     Raises:
         ValueError: `lora` goes with `model_config`, so that the adapter would have no base to be loaded on; or
@@ -102,8 +102,8 @@ def load_model(
         adapter_arguments: Ask for an adapter, and for 4 bits.
         training_arguments: `use_cpu` and `label_smoothing_factor` are read.
         tokenizer: Gives fresh weights their sizes.
-        head: What the model has on top: it writes, or it has the head of a task, which starts from fresh weights where
-            the checkpoint has none.
+        head: The model's head: the generative one, or that of a task, which starts from fresh weights where the
+            checkpoint has none.
         labels: Names of the classes, in the order of the outputs of a model that classifies.
 
     Raises:
@@ -149,14 +149,14 @@ def load_model(
             _allow_fresh(vectors, loading, adapter_arguments.lora)
         _check_complete(name, loading)
     embedding = cast(torch.nn.Parameter, model.get_input_embeddings().weight)
-    with whole_weights([embedding]):
+    with gathered_weights([embedding]):
         num_embeddings = embedding.shape[0]
     if not adapter_arguments.load_in_4bit and len(tokenizer) > num_embeddings:
         raise ValueError(
             f"`tokenizer_name` has {len(tokenizer)} tokens and the model {num_embeddings} embeddings. Use the "
             "tokenizer of the checkpoint."
         )
-    _place_label_smoothing(model, training_arguments)
+    _move_label_smoothing(model, training_arguments)
     # A PEFT model hands on what it does not have itself.
     if not adapter_arguments.lora:
         return model
@@ -171,7 +171,7 @@ def _name_classes(config: PretrainedConfig, labels: Sequence[str] | None) -> Non
 
 
 def _allow_fresh(keys: set[str], loading: dict[str, Any], is_frozen: bool) -> None:
-    """Takes weights that a checkpoint may lack out of those that it does, unless an adapter would freeze them."""
+    """Removes weights that a checkpoint may lack from those that it does, unless an adapter would freeze them."""
     if not keys:
         return
     listed = ", ".join(f"`{key}`" for key in sorted(keys))
@@ -192,20 +192,21 @@ def _saved_for_another_task(model: PreTrainedModel) -> bool:
 
 def _check_complete(name: str, loading: dict[str, Any]) -> None:
     """Refuses a checkpoint from which some weights would start at random."""
-    faults = [f"`{key}` is missing" for key in sorted(loading["missing_keys"])]
-    faults += [
+    errors = [f"`{key}` is missing" for key in sorted(loading["missing_keys"])]
+    errors += [
         f"`{key}` has shape {tuple(stored)}, the config says {tuple(wanted)}"
         for key, stored, wanted in sorted(loading["mismatched_keys"])
     ]
-    if faults:
-        listed = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+    if errors:
+        listed = "; ".join(errors[:5]) + (f"; and {len(errors) - 5} more" if len(errors) > 5 else "")
         raise ValueError(
             f"`model_name_or_path` {name!r} does not hold the weights that its config describes: {listed}. Copy or "
             "download the checkpoint again, or start from fresh weights with `model_config`."
         )
 
 
-def _place_label_smoothing(model: PreTrainedModel, arguments: RecipeTrainingArguments) -> None:
+def _move_label_smoothing(model: PreTrainedModel, arguments: RecipeTrainingArguments) -> None:
+    """Moves label smoothing from the arguments to the config of an hf_attn model, whose loss is inside the model."""
     if model.config.model_type != HfAttnConfig.model_type:
         return
     inside, outside = model.config.label_smoothing, arguments.label_smoothing_factor

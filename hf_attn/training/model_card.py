@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""The model card of a run: what the model is, its scores, how it was trained and is loaded, its limits and licence."""
+"""The model card of a run: the model, its scores, its training and how to load it, its limits and licence."""
 
 import os
 import re
@@ -54,10 +54,10 @@ def write_model_card(
     is_adapter: bool = False,
 ) -> None:
     """
-    Fill in `README.md`. No token gets into it, and of absolute paths only the end.
+    Writes the card, `README.md`. No token gets into it, and of absolute paths only the end.
 
     Args:
-        output_dir: Where the card goes.
+        output_dir: The directory of the card.
         model: Gives the family, the numbers of parameters, and limits.
         task: Names it, on the card and on the Hub; its pipeline, and the scores that go into the metadata.
         languages: Language codes.
@@ -65,10 +65,10 @@ def write_model_card(
         values: Arguments of the run that differ from their defaults.
         metrics: All results; those that start with `predict_` and `eval_` are scores.
         usage: Python lines that load the result.
-        name: What to call the model; by default the last part of `output_dir`.
+        name: Name of the model; by default the last part of `output_dir`.
         hub_dataset: Name of the data set where it comes from the Hub.
         data_license: Licence of the data, as the Hub names it.
-        score_notes: What the scores are.
+        score_notes: Meaning of the scores, in sentences.
         base_model: The checkpoint that training started from.
         base_revision: Its branch, tag or commit on the Hub.
         dataset_revision: Branch, tag or commit of the data set on the Hub.
@@ -221,7 +221,7 @@ def _license_text(data_license: str | None, base_license: str | None, has_base: 
 
 
 def _data_name(data: str) -> str:
-    """A name for files: that of their folder where they are called after a split."""
+    """The name of a data set of files: that of their folder where they are called after a split."""
     path = Path(data)
     stem = path.name.split(".")[0]
     name = path.parent.name if stem in ("train", "validation", "test") and path.parent.name else stem

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What the recipe for pre-training needs beside the noise: the corpora of a mixture, and scores of held-out text."""
+"""Pre-training as its recipe needs it beside the noise: the corpora of a mixture, and metrics of held-out text."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ class Corpus:
         train, validation, test: Files, as the flags `train_file` and so on take them.
         columns: Columns of text; each text is a document.
         source_lang, target_lang: Languages of the pairs, names in the rows as in translation.
-        prefix: What stands before the sources of the pairs. `None`: "translate SOURCE to TARGET: ".
+        prefix: Text before the sources of the pairs. `None`: "translate SOURCE to TARGET: ".
         weight: Share of the tokens of the mixture, in any unit.
     """
 
@@ -44,7 +44,7 @@ class Corpus:
     prefix: str | None = None
     weight: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if (self.source_lang is None) != (self.target_lang is None):
             raise ValueError(
                 "`source_lang` and `target_lang` make a corpus a parallel one together, got "
@@ -68,13 +68,13 @@ class Corpus:
 
     @property
     def source_prefix(self) -> str:
-        """What stands before the sources of the pairs."""
+        """The text before the sources of the pairs."""
         return f"translate {self.source_lang} to {self.target_lang}: " if self.prefix is None else self.prefix
 
 
 def parse_corpora(text: str) -> dict[str, Corpus]:
     """
-    Read corpora from json: an object of names, each with an object of the arguments of `Corpus`.
+    The corpora in a json text: an object of names, each with an object of the arguments of `Corpus`.
 
     Raises:
         ValueError: The text does not have this form, an argument is unknown, or a corpus names no file.
@@ -130,7 +130,7 @@ _LIMITS = ("max_train_samples", "max_eval_samples", "max_predict_samples")
 
 class HeldOutRows(SortedRows):
     """
-    Held-out text with fixed noise, the longest sources first, and scores of what it hides, by corpus.
+    Held-out text with fixed noise, the longest sources first, and the metrics of the tokens that it hides, by corpus.
 
     Args:
         corpora: Rows with `input_ids`, `labels` and `is_hidden` by the name of the corpus.
@@ -153,12 +153,12 @@ class HeldOutRows(SortedRows):
 
     def shortest(self, number: int) -> list[dict[str, list[int]]]:
         """The `number` rows of each corpus with the shortest sources."""
-        places = [np.flatnonzero(self._corpus == corpus)[-number:] for corpus in range(len(self.names))]
-        return [self.dataset[int(place)] for place in np.concatenate(places)]
+        indices = [np.flatnonzero(self._corpus == corpus)[-number:] for corpus in range(len(self.names))]
+        return [self.dataset[int(index)] for index in np.concatenate(indices)]
 
-    def scores(self, prediction: EvalPrediction) -> dict[str, float]:
+    def metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """
-        A trainer's `compute_metrics` behind `token_losses`.
+        The metrics of hidden tokens: a trainer's `compute_metrics` behind `token_losses`.
 
         Returns:
             For each corpus, and without a name for all together: `masked_loss`, the mean negative log-likelihood of a
@@ -177,7 +177,7 @@ class HeldOutRows(SortedRows):
             }
         )
 
-    def unigram_scores(self, counts: np.ndarray) -> dict[str, float]:
+    def unigram_metrics(self, counts: np.ndarray) -> dict[str, float]:
         """
         `unigram_perplexity`, by corpus and in all: that of a model that knows how frequent tokens are and no more.
 
@@ -210,7 +210,7 @@ def token_losses(
     logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    What of a model's outputs an evaluation keeps: a trainer's `preprocess_logits_for_metrics`.
+    The losses and hits of target tokens in a model's outputs: a trainer's `preprocess_logits_for_metrics`.
 
     Args:
         logits: Of shape `(batch_size, target_length, vocab_size)`, or a tuple that begins with them.
@@ -227,7 +227,7 @@ def token_losses(
 
 
 def count_tokens(split: Dataset, vocab_size: int) -> np.ndarray:
-    """How often each token stands in the `labels` of rows: int64 of shape `(vocab_size,)`."""
+    """The number of times that each token occurs in the `labels` of rows: int64 of shape `(vocab_size,)`."""
     counts = np.zeros(vocab_size, dtype=np.int64)
     for table in split.select_columns(["labels"]).with_format("arrow").iter(batch_size=10_000):
         tokens: Any = table["labels"].combine_chunks().flatten().to_numpy(zero_copy_only=False)

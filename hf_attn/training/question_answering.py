@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What the recipe for question answering needs to train a span head and to read answers off its logits."""
+"""Extractive answering as its recipe needs it: to train a span head and to read answers off its logits."""
 
 import json
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import unwrap_peft_model
 from transformers.utils import ModelOutput
+from typing_extensions import override
 
 from ..data.question_answering import Span, best_spans, choose_answers
 from ..loading.position_limits import source_positions
@@ -27,7 +28,7 @@ N_BEST_FILE = "nbest_predictions.json"
 
 def prepare_span_training(arguments: RecipeTrainingArguments) -> None:
     """
-    Set the training arguments for a span head.
+    Sets the training arguments for a span head.
 
     Raises:
         ValueError: `label_smoothing_factor` is set, which a span head does not have; or `remove_unused_columns` is
@@ -50,7 +51,7 @@ def prepare_span_training(arguments: RecipeTrainingArguments) -> None:
 
 def check_window(model: PreTrainedModel, max_seq_length: int) -> None:
     """
-    Check that a window fits the model.
+    Checks that a window fits the model.
 
     Raises:
         ValueError: A window may have more tokens than the model has positions.
@@ -65,9 +66,9 @@ def check_window(model: PreTrainedModel, max_seq_length: int) -> None:
 
 def mask_padding(model: nn.Module) -> None:
     """
-    Have any model with a span head score padding with the least number, as ours does.
+    Gives padding the least number as its logits in any model with a span head, as ours has it.
 
-    The heads of transformers score it as any token, so that their loss depends on what else is in a batch.
+    The heads of transformers treat it as any token, so that their loss depends on what else is in a batch.
     """
     model.register_forward_hook(_mask_span_logits, with_kwargs=True)
 
@@ -89,7 +90,7 @@ class SpanRows(SortedRows):
     A split cut into windows, the longest first; its texts are answers, read off the logits of the windows.
 
     Args:
-        windows: What `span_preprocessor` makes of the split.
+        windows: The rows that `span_preprocessor` makes of the split.
         contexts: The context of each row of the split.
         n_best_size, max_answer_length: As for `best_spans`.
         null_score_diff_threshold: As for `choose_answers`; `None` where every question has an answer.
@@ -113,6 +114,7 @@ class SpanRows(SortedRows):
         self._limits = {"n_best_size": n_best_size, "max_answer_length": max_answer_length}
         self._null_score_diff_threshold = null_score_diff_threshold
 
+    @override
     def texts(self, token_ids: Any, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """
         One answer a row of the split, in its order; "" where the context holds none.
@@ -155,7 +157,7 @@ def span_loss(
 
 
 def start_and_end_logits(logits: Sequence[torch.Tensor], labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What of a model's outputs an evaluation keeps: a trainer's `preprocess_logits_for_metrics`."""
+    """The start and end logits among a model's outputs: a trainer's `preprocess_logits_for_metrics`."""
     return logits[0], logits[1]
 
 
@@ -163,7 +165,7 @@ def write_answers(
     output_dir: str | Path, ids: Sequence[Any], answers: Sequence[str], spans: Sequence[Sequence[Span]] | None = None
 ) -> None:
     """
-    Write `predictions.json`, id to answer, and, where there are spans, `nbest_predictions.json`, id to candidates.
+    Writes `predictions.json`, id to answer, and, where there are spans, `nbest_predictions.json`, id to candidates.
 
     Args:
         output_dir: Directory of the run.
@@ -184,13 +186,13 @@ def question_usage_lines(
     output_dir: str, base_model: str | None, question: str, *, context: str, is_extractive: bool
 ) -> str:
     """
-    The Python lines that load the result and ask it.
+    The Python lines that load the result and answer a question.
 
     Args:
-        output_dir: Where the result lies.
+        output_dir: The directory of the result.
         base_model: The checkpoint under an adapter; `None` for a whole model.
         question, context: An example.
-        is_extractive: Whether the model marks spans.
+        is_extractive: Whether the model is extractive, with a span head, or generative.
     """
     lines = [
         *loading_lines(output_dir, base_model, SPAN_HEAD if is_extractive else WRITING_HEAD),

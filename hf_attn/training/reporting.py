@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What a run leaves in its output directory beside the checkpoint: predictions and plots."""
+"""The files of a run beside its checkpoint, predictions, results and plots, and the texts of its report."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ _WIDEST_COLUMN = 60
 
 
 def write_results(output_dir: str | Path, metrics: Mapping[str, float]) -> None:
-    """Write `all_results.json`; metrics of an earlier part of the same run that are not measured again stay."""
+    """Writes `all_results.json`; metrics of an earlier part of the same run that are not measured again stay."""
     file = Path(output_dir) / RESULTS_FILE
     try:
         earlier = read_json(file) if file.is_file() else {}
@@ -39,20 +39,20 @@ def write_results(output_dir: str | Path, metrics: Mapping[str, float]) -> None:
 
 
 def write_predictions(output_dir: str | Path, predictions: Sequence[str]) -> None:
-    """Write one line a row to `generated_predictions.txt`."""
+    """Writes one line a row to `generated_predictions.txt`."""
     text = "".join(f"{prediction}\n" for prediction in predictions)
     (Path(output_dir) / PREDICTIONS_FILE).write_text(text, encoding="utf-8")
 
 
 def log_to_terminal() -> None:
-    """Show the package's log in the main process."""
+    """Shows the package's log in the main process."""
     logging.basicConfig(format="%(levelname)s %(message)s")
     is_main_process = os.environ.get("RANK", "0") == "0"
     logging.getLogger("hf_attn").setLevel(logging.INFO if is_main_process else logging.ERROR)
 
 
 def write_curves(output_dir: str | Path, log_history: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the curves of the training into `plots/`; a line in the log says where matplotlib is not installed."""
+    """Draws the curves of the training into `plots/`; a line in the log says where matplotlib is not installed."""
     if not is_matplotlib_available():
         logger.warning("No plots: they need matplotlib (`pip install 'hf_attn[plotting]'`).")
         return
@@ -73,7 +73,7 @@ def write_attention(
     is_drawn: bool = True,
 ) -> None:
     """
-    Draw the decoder's attention over a source into `plots/attention.png`: the mean over the heads of the last layer.
+    Draws the cross-attention of two texts into `plots/attention.png`: the mean over the heads of the last layer.
 
     Args:
         output_dir: Directory of the run.
@@ -81,7 +81,7 @@ def write_attention(
         tokenizer: Splits both texts.
         source: A source text, with its prefix.
         target: The translation to draw.
-        is_drawn: Whether this process draws; all compute, since the weights may be spread over them.
+        is_drawn: Whether this process draws; all compute, since the weights may be sharded over them.
     """
     if not is_matplotlib_available():
         return
@@ -118,22 +118,22 @@ def _cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def add_prefix(prefix: str, scores: Mapping[str, float]) -> dict[str, float]:
-    """`{"bleu": ...}` becomes `{"predict_bleu": ...}`."""
-    return {f"{prefix}_{name}": value for name, value in scores.items()}
+def add_prefix(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics with a prefix to their names: `{"bleu": ...}` becomes `{"predict_bleu": ...}`."""
+    return {f"{prefix}_{name}": value for name, value in metrics.items()}
 
 
 def score_table(
     metrics: Mapping[str, float], names: Sequence[str], baselines: Mapping[str, str], main_score: str = ""
 ) -> str:
     """
-    Scores of the test set: of the baselines, before training where that was scored, and after.
+    A table of the metrics of the test set: of the baselines, before training where that was scored, and after.
 
     Args:
         metrics: All results of a run.
-        names: Scores in the order of the columns; those that were not measured are left out.
-        baselines: What to call a baseline, and its name in the results: "copy_source" for `predict_copy_source_bleu`.
-        main_score: The score that has an interval, and p-values of the differences from it, in columns of their own.
+        names: Metrics in the order of the columns; those that were not measured are left out.
+        baselines: Label of a baseline, and its name in the results: "copy_source" for `predict_copy_source_bleu`.
+        main_score: The metric that has an interval, and p-values of the differences from it, in columns of their own.
     """
     names = [name for name in names if f"predict_{name}" in metrics]
     systems = {label: f"predict_{name}" for label, name in baselines.items()}
@@ -152,7 +152,7 @@ def score_table(
 
 
 def _certainty(metrics: Mapping[str, float], prefix: str, name: str) -> list[str]:
-    """The interval of a score, and the p-value of its distance from the trained model's; each where there is one."""
+    """The interval of a metric, and the p-value of its distance from the trained model's; each where there is one."""
     bounds = [metrics[key] for key in (f"{prefix}_{name}_lower", f"{prefix}_{name}_upper") if key in metrics]
     p_value = metrics.get(f"{prefix}_p_value")
     return [" to ".join(f"{bound:.2f}" for bound in bounds), "" if p_value is None else f"{p_value:.3f}"]
@@ -163,7 +163,7 @@ def usage_lines(output_dir: str, base_model: str | None, example: str) -> str:
     The Python lines that load the result and use it.
 
     Args:
-        output_dir: Where the result lies.
+        output_dir: The directory of the result.
         base_model: The checkpoint under an adapter; `None` for a whole model.
         example: A source text.
     """
@@ -182,12 +182,12 @@ def loading_lines(
     The Python lines that load the result as `tokenizer` and `model`.
 
     Args:
-        output_dir: Where the result lies.
+        output_dir: The directory of the result.
         base_model: The checkpoint under an adapter; `None` for a whole model.
-        head: What the model has on top. One that writes gets the generation config beside an adapter, which PEFT
-            leaves alone.
-        base_options: Further arguments for the loading of a base, ", name=value": what its config does not say and
-            that of an adapter neither.
+        head: The model's head. A generative model gets the generation config beside an adapter, which PEFT leaves
+            alone.
+        base_options: Further arguments for the loading of a base, ", name=value": those that neither its config says
+            nor that of an adapter.
     """
     auto_class = head.auto_class
     start = [

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""How every recipe begins, from its command line, and ends, with a report beside the checkpoint."""
+"""The beginning of every recipe, from its command line, and its end, with a report beside the checkpoint."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from typing import Any, cast
 from peft import PeftModel
 from transformers import Trainer, TrainerCallback, set_seed
 from transformers.utils import logging
+from typing_extensions import override
 
 from ..adapters import finish_adapter
 from ..tasks import Task
@@ -28,12 +29,12 @@ logger = logging.get_logger(__name__)
 @dataclass(frozen=True)
 class Run:
     """
-    What a command line asks for.
+    The run that a command line describes.
 
     Attributes:
         model_args, adapter_args, data_args, task_args, training_args: The filled dataclasses of the recipe.
         values: The arguments that differ from their defaults.
-        checkpoint: Where an earlier part of the same run is resumed from; `None` where there is none.
+        checkpoint: The checkpoint of an earlier part of the same run to resume from; `None` where there is none.
     """
 
     model_args: ModelArguments
@@ -51,14 +52,14 @@ class Run:
 
     @property
     def data(self) -> str | None:
-        """What the rows come from, for the model card."""
+        """The data set or the file that the rows come from, for the model card."""
         arguments = self.data_args
         names = (arguments.dataset_name, arguments.train_file, arguments.validation_file, arguments.test_file)
         return next((name for name in names if name is not None), None)
 
     def record(self, trainer: Trainer) -> None:
         """
-        Write the arguments into the output directory, which is this run's from then on: when the trainer begins to
+        Writes the arguments into the output directory, which is this run's from then on: when the trainer begins to
         train, all being checked that can be before, or at once where there is nothing to train on.
         """
         if trainer.train_dataset is None:
@@ -77,7 +78,9 @@ class _RecordingCallback(TrainerCallback):
     def __init__(self, record: Callable[[], None]):
         self._record = record
 
+    @override
     def on_train_begin(self, *arguments: Any, **keywords: Any) -> None:
+        """`TrainerCallback.on_train_begin`: calls the function."""
         self._record()
 
 
@@ -88,7 +91,7 @@ def start_run(
     description: str,
 ) -> Run:
     """
-    Read the command line, look at the output directory without writing there, and seed.
+    Reads the command line, checks the output directory without writing there, and seeds.
 
     Args:
         dataclass_types: Those of model, adapter, data, task and training arguments, or subclasses, in this order.
@@ -151,7 +154,7 @@ def _check_training(
 
 
 def _check_precision(adapter_args: AdapterArguments, task_args: Any, training_args: RecipeTrainingArguments) -> None:
-    """An evaluation in half precision rounds the weights for good."""
+    """Refuses an evaluation in half precision, which rounds the weights, where they are needed afterwards."""
     for name in ("bf16_full_eval", "fp16_full_eval"):
         for other, value in (("score_before", task_args.score_before), ("merge_adapter", adapter_args.merge_adapter)):
             if getattr(training_args, name) and value:
@@ -172,8 +175,8 @@ def finish_run(
     usage: Callable[[str, str | None, str], str] = usage_lines,
 ) -> str:
     """
-    Write what every run leaves beside its checkpoint: results, curves, model card, and what an adapter needs; then
-    push it where `push_to_hub` says so. A run that trains nothing leaves results.
+    Writes the files of every run beside its checkpoint: results, curves, model card, and those of an adapter; then
+    pushes all where `push_to_hub` says so. A run that trains nothing leaves results.
 
     For the main process, and last: with `merge_adapter` the model is taken apart.
 
@@ -183,12 +186,12 @@ def finish_run(
         metrics: All results.
         task: Names the result on its card, with its pipeline and its scores.
         languages: Language codes.
-        score_notes: What the scores are, in sentences.
+        score_notes: Meaning of the scores, in sentences.
         example: A source text for the lines that show the use.
         usage: Makes these lines from the output directory, the base model under an adapter, and the example.
 
     Returns:
-        What to tell the user at the end: where the result is, and the lines that load it.
+        The message for the user: the directory of the result, and the lines that load it.
 
     Raises:
         RuntimeError: The push failed; all that is written stays, and the message says how to push it again.
@@ -198,8 +201,8 @@ def finish_run(
     write_results(output_dir, metrics)
     if trainer.train_dataset is None:
         scored = run.model_args.model_name_or_path
-        told = f"\nThe results are in {output_dir}."
-        return told if scored is None else f"{told} To load what made them:\n\n{usage(scored, None, example)}"
+        message = f"\nThe results are in {output_dir}."
+        return message if scored is None else f"{message} To load what made them:\n\n{usage(scored, None, example)}"
     lines = usage(hub_name or output_dir, base_model, example)
     write_curves(output_dir, trainer.state.log_history)
     write_model_card(
@@ -223,7 +226,7 @@ def finish_run(
     if run.adapter_args.lora:
         model = cast(PeftModel, trainer.model)
         finish_adapter(model, trainer.processing_class, output_dir, merge=run.adapter_args.merge_adapter)
-    place = output_dir
+    where = output_dir
     if run.training_args.push_to_hub:
-        place += f", and on the Hub at {trainer.push_run()}"
-    return f"\nThe result is in {place}. To load it:\n\n{lines}"
+        where += f", and on the Hub at {trainer.push_run()}"
+    return f"\nThe result is in {where}. To load it:\n\n{lines}"

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""An output directory holds one run: the same run on the same data goes on in it, any other is refused."""
+"""Output directories of one run each: the same run on the same data goes on in it, any other is refused."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ logger = logging.get_logger(__name__)
 RUN_FILE = "run.json"
 
 _DATA_FILES = ("train_file", "validation_file", "test_file")
-# Where `RUN_FILE` keeps the fingerprints of the data.
+# Key of `RUN_FILE` for the fingerprints of the data.
 _FINGERPRINTS = "data_fingerprints"
 _READ_WHOLE_BYTES = 1 << 30
 _BLOCK_BYTES = 1 << 20
@@ -64,7 +64,7 @@ _INCIDENTAL = frozenset(
 
 def resume_or_refuse(output_dir: str | Path, values: dict[str, Any]) -> str | None:
     """
-    Compare this run with what the directory holds. Nothing is written: `record_run` does that.
+    The checkpoint that a run goes on from in its output directory. Nothing is written: `record_run` does that.
 
     Args:
         output_dir: May be missing, empty, or hold a run.
@@ -106,8 +106,8 @@ def resume_or_refuse(output_dir: str | Path, values: dict[str, Any]) -> str | No
 
 def record_run(output_dir: str | Path, values: dict[str, Any]) -> None:
     """
-    Make the directory and write down there, for `resume_or_refuse`, the arguments of the run that it will hold, and
-    the fingerprints of its data: of files their contents, of a data set on the Hub its commit.
+    Makes the directory and writes into it, for `resume_or_refuse`, the arguments of the run that it will hold, and the
+    fingerprints of its data: of files their contents, of a data set on the Hub its commit.
     """
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     described = _described(values)
@@ -119,7 +119,7 @@ def record_run(output_dir: str | Path, values: dict[str, Any]) -> None:
 
 def fingerprint(path: str | Path) -> str:
     """
-    Size and SHA-256 of a file; of one above 1 GiB, the latter of 1024 blocks of 1 MiB spread evenly over it.
+    The size and the SHA-256 of a file; of one above 1 GiB, the latter of 1024 blocks of 1 MiB at even distances.
 
     Args:
         path: A file that exists.
@@ -137,7 +137,7 @@ def fingerprint(path: str | Path) -> str:
 
 
 def _fingerprints(values: dict[str, Any]) -> dict[str, str]:
-    """By field; data that are not there are left to the reader, which says so."""
+    """The fingerprints of the data by field; data that are not there are left to the reader, which says so."""
     paths = {name: values[name] for name in _DATA_FILES if values.get(name) is not None}
     fingerprints = {name: fingerprint(path) for name, path in paths.items() if os.path.isfile(path)}
     commit = _hub_commit(values.get("dataset_name"), values.get("dataset_revision"))
@@ -170,7 +170,7 @@ def _check_data(directory: Path, before: Any, values: dict[str, Any]) -> None:
 
 def _described(values: dict[str, Any]) -> dict[str, Any]:
     described = {name: value for name, value in sorted(values.items()) if name not in _INCIDENTAL}
-    # As json gives it back: tuples become lists, for example.
+    # As json returns it: tuples become lists, for example.
     return json.loads(json.dumps(described, default=str))
 
 

@@ -28,7 +28,7 @@ def tokenize_splits(
     preprocess: Callable[..., dict[str, list]] | Mapping[str, Callable[..., dict[str, list]]],
 ) -> dict[str, Dataset | IterableDataset]:
     """
-    Every split through a preprocessor, in the main process first; the log says what share of the sources was cut.
+    The splits after a preprocessor, in the main process first; the log says what share of the sources was cut.
 
     Args:
         run: The run.
@@ -60,23 +60,23 @@ def _log_cut_sources(name: str, lengths: np.ndarray, max_source_length: int) -> 
 
 class Stages:
     """
-    Trains a model, and scores the texts that it makes of the validation and the test split.
+    Trains a model, and scores its outputs for the validation and the test split.
 
     A stage for which there is no split does nothing. Nothing is written before the training begins or, where there is
     none, this is made.
 
     Args:
         run: The run.
-        model: What is trained.
+        model: The model to train.
         tokenizer: Saved with the model; decodes what is generated.
         tokenized: The splits after `tokenize_splits`.
-        score: Scores from the name of a split and one text a row, in the order of its rows; none where the split has
+        score: Metrics from the name of a split and one text a row, in the order of its rows; none where the split has
             nothing to compare with.
         rows: How the scored splits become texts, by split; generated, without it.
-        statistics: Makes the row statistics of the main score from texts of the test split. With it that score has a
+        statistics: Makes the row statistics of the main metric from texts of the test split. With it that metric has a
             95% interval, `predict_bleu_lower` and `predict_bleu_upper`, and what it is compared with has the p-value
             of `paired_bootstrap`, `predict_copy_source_p_value`.
-        main_score: Name of that score; `None`: the metric of the task.
+        main_score: Name of that metric; `None`: that of the task.
         **trainer_options: Further or other arguments of `RecipeTrainer`.
 
     Attributes:
@@ -130,18 +130,18 @@ class Stages:
         return self.trainer.is_world_process_zero()
 
     def train(self) -> None:
-        """Train, from the last checkpoint of the run where there is one, and save."""
+        """Trains, from the last checkpoint of the run where there is one, and saves."""
         if self.trainer.train_dataset is not None:
             self.metrics |= self.trainer.train_and_save(self.run.checkpoint)
 
     def evaluate(self) -> None:
-        """Score the validation split with the beams of the end."""
+        """Scores the validation split with the beams of the end."""
         if self.trainer.eval_dataset is not None:
             self.metrics |= self.trainer.evaluate(num_beams=self.run.training_args.num_beams)
 
     def predict(self, prefix: str = "predict") -> list[str]:
         """
-        Score the test split.
+        One text a row of the test split, which is scored.
 
         Args:
             prefix: First part of the names of the metrics.
@@ -162,7 +162,7 @@ class Stages:
         return texts
 
     def add_baseline(self, name: str, texts: Sequence[str]) -> None:
-        """Score texts that no model made of the test split, as `predict_{name}_*`; none are no baseline."""
+        """Scores texts for the test split that no model made, as `predict_{name}_*`; none are no baseline."""
         if texts:
             self._score_test(f"predict_{name}", texts)
             self._compare(f"predict_{name}")
@@ -173,7 +173,7 @@ class Stages:
             self._compared[prefix] = self._statistics(texts)
 
     def _compare(self, prefix: str) -> None:
-        """How likely the distance of what was trained from that is, were they equal."""
+        """Adds the p-value of the difference between the trained model and what has the prefix."""
         if "predict" in self._compared and prefix in self._compared:
             compared = paired_bootstrap(self._compared["predict"], self._compared[prefix])
             self.metrics[f"{prefix}_p_value"] = compared.p_value

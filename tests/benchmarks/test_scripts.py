@@ -13,12 +13,15 @@ import pytest
 import torch
 
 import bench_decoding
+import bench_dropout
 import bench_long_inputs
 import bench_recurrent
 import bench_startup
 import bench_training
 import profile_steps
 from corpus import Corpus, find_corpus, tokenized, tokenizer_for
+from hf_attn import modeling_layers, modeling_stacks
+from hf_attn.modeling_dropout import dropout
 from measuring import Sample
 from models import SIZES, Size, bart_config, fresh_model, hf_attn_config, marian_config, training_flops
 from recording import DOCUMENT
@@ -51,7 +54,7 @@ def smallest(monkeypatch):
 
 
 def test_there_is_a_table_for_each_script():
-    assert len(SCRIPTS) == 5
+    assert len(SCRIPTS) == 6
     text = DOCUMENT.read_text(encoding="utf-8")
     for script in SCRIPTS:
         assert f"<!-- table {script.stem.removeprefix('bench_')} -->" in text
@@ -147,6 +150,23 @@ def test_layers_are_those_of_torch(name, monkeypatch):
     assert float(row.quality.split()[-1]) < 1e-4
 
 
+@pytest.mark.parametrize("dtype", bench_dropout.DTYPES)
+def test_a_training_step_is_measured_with_either_dropout(dtype, monkeypatch):
+    used = []
+
+    def spy(inputs, p, training):
+        used.append(p)
+        return inputs
+
+    monkeypatch.setitem(bench_dropout.MODELS, "tiny", (lambda: tiny_config(dropout=0.25), 2, 5))
+    monkeypatch.setattr(bench_dropout, "dropout", spy)
+    row = bench_dropout.step_row("tiny", dtype, 1, argparse.Namespace(quick=True, threads=None))
+    assert 0.25 in used
+    assert row.measured > 0
+    assert modeling_layers.dropout is modeling_stacks.dropout is dropout
+    assert row.quality.startswith("0.000% and 2") and row.quality.endswith("zeros at 0.25")
+
+
 @pytest.mark.parametrize("name", bench_long_inputs.SYSTEMS)
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("has_bf16", [False, True])
@@ -226,6 +246,7 @@ def test_seconds_of_a_process_end_with_its_first_line():
         ["bench_decoding.py", "--quick", "--rounds", "1", "--beams", "1", "--batches", "1", "--threads", "1"],
         ["bench_long_inputs.py", "--quick", "--lengths", "512", "1024"],
         ["bench_startup.py", "--rounds", "1"],
+        ["bench_dropout.py", "--quick", "--models", "embedded", "--dtypes", "bfloat16"],
     ],
     ids=lambda flags: " ".join(flags[:2]),
 )

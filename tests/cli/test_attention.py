@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""`hf-attn attention`: the maps of the pair of texts that is asked for, as a picture or a page; bad input."""
+"""`hf-attn attention`: the maps of a pair of texts, as a picture or a page; bad input."""
 
 import json
 import re
@@ -153,8 +153,8 @@ def test_out_is_looked_at_before_the_model(checkpoint, tmp_path, capsys, monkeyp
     (tmp_path / "map.png").mkdir()
     given = [checkpoint, "--source", SOURCE, "--out"]
     out = str(file / "map.png")
-    assert f"`--out` must be a place to write to, got {out!r}: Not a directory" in fails(capsys, *given, out)
-    assert "`--out` must be a place to write to, got '/proc/map.png': " in fails(capsys, *given, "/proc/map.png")
+    assert f"`--out` must be a path to write to, got {out!r}: Not a directory" in fails(capsys, *given, out)
+    assert "`--out` must be a path to write to, got '/proc/map.png': " in fails(capsys, *given, "/proc/map.png")
     assert "`--out` must be a file, got the directory" in fails(capsys, *given, str(tmp_path / "map.png"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "map.png"]
 

@@ -4,15 +4,20 @@
 import io
 import os
 from shutil import copytree
+from types import SimpleNamespace
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import nn
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, GenerationConfig, NllbTokenizer
 
 from hf_attn import HfAttnForConditionalGeneration, HfAttnForQuestionAnswering, cli
+from hf_attn.cli import generate
 from hf_attn.data import train_tokenizer
 from hf_attn.generation import TextGenerator, has_term, load_for_inference
+from hf_attn.generation.fast.int8_linear import Int8Linear
+from hf_attn.generation.fast.packed_linear import PackedLinear
 from tests.utils import tiny_config, tiny_model
 
 
@@ -221,3 +226,49 @@ def test_fast_and_with_eight_bits(checkpoint, adapter, monkeypatch, capsys):
     # Compiled sums have another order, and of untrained weights the best two tokens are nearly equal.
     pairs = zip(fast.splitlines(), rounded.splitlines(), strict=True)
     assert sum(one[:20] == other[:20] for one, other in pairs) >= len(LINES) - 1
+
+
+@pytest.mark.parametrize("has_adapter", [False, True])
+@pytest.mark.parametrize(
+    ("flags", "has_gpu", "expected"),
+    [
+        ([], False, nn.Linear),
+        (["--num_beams", "2"], False, nn.Linear),
+        (["--fast"], False, PackedLinear),
+        # The layout is that of a CPU's kernel.
+        (["--fast"], True, nn.Linear),
+        (["--int8"], False, Int8Linear),
+        (["--int8", "--fast"], False, Int8Linear),
+        (["--int8"], True, Int8Linear),
+    ],
+)
+def test_weights_are_packed_where_that_is_asked_for(
+    checkpoint, adapter, monkeypatch, capsys, flags, has_gpu, expected, has_adapter
+):
+    models = []
+
+    class Watched(TextGenerator):
+        def __init__(self, model, *arguments, **options):
+            models.append(model)
+            super().__init__(model, *arguments, **options)
+
+    monkeypatch.setattr(generate, "TextGenerator", Watched)
+    monkeypatch.setattr(generate, "torch", SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_gpu)))
+    run(monkeypatch, capsys, "", checkpoint, *flags, *(["--adapter", adapter] if has_adapter else []))
+    (model,) = models
+    linear_classes = (nn.Linear, PackedLinear, Int8Linear)
+    assert {type(module) for module in model.modules() if isinstance(module, linear_classes)} == {expected}
+    # An adapter is merged only to be packed.
+    assert hasattr(model, "merge_and_unload") == (has_adapter and expected is nn.Linear)
+
+
+def test_an_adapter_is_merged_with_all_its_digits():
+    torch.manual_seed(0)
+    base = tiny_model(tiny_config(tie_word_embeddings=False)).bfloat16()
+    adapted = get_peft_model(base, LoraConfig(task_type="SEQ_2_SEQ_LM", init_lora_weights=False)).eval()
+    name = "model.decoder.layers.0.encoder_attn.q_proj"
+    layer = adapted.get_base_model().get_submodule(name)
+    expected = layer.base_layer.weight.float() + layer.get_delta_weight("default").float()
+    merged = generate.packed(adapted, "float32")
+    assert type(merged) is HfAttnForConditionalGeneration
+    torch.testing.assert_close(merged.get_submodule(name).weight, expected, rtol=1e-6, atol=1e-6)

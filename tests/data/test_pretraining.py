@@ -109,10 +109,10 @@ def test_permuted_sentences_are_whole_and_the_target_is_in_order():
         assert labels.tolist() == [*tokens, END]
         kept = [token for token in source[:-1].tolist() if token != MASK]
         assert sorted(kept) == sorted(tokens[~is_hidden[:-1]])
-        order = {token: place for place, token in enumerate(kept)}
+        order = {token: index for index, token in enumerate(kept)}
         for sentence in np.split(tokens, np.cumsum(sentence_lengths)[:-1]):
-            places = [order[token] for token in sentence.tolist() if token in order]
-            assert places == list(range(places[0], places[0] + len(places))) if places else True
+            indices = [order[token] for token in sentence.tolist() if token in order]
+            assert indices == list(range(indices[0], indices[0] + len(indices))) if indices else True
         moved += kept != [token for token in tokens.tolist() if token in order]
     assert moved == 30
 
@@ -144,7 +144,7 @@ def test_rates_and_lengths_of_spans():
     assert hidden["infilling"].sum() / 150_000 == pytest.approx(0.3, abs=1e-9)
     assert hidden["corruption"].sum() / 150_000 == pytest.approx(0.15, abs=1e-9)
     for counts in hidden.values():
-        # No place of the text is favoured.
+        # No position of the text is favoured.
         rates = counts.reshape(10, 30).sum(axis=1)
         assert rates / rates.mean() == pytest.approx(np.ones(10), abs=0.1)
     assert masks / 500 == 30
@@ -200,7 +200,7 @@ def corpora() -> dict[str, Dataset]:
 
 
 def loaded(rows: Dataset, **options) -> list[dict]:
-    """What a data loader makes of the rows in order."""
+    """The rows in order, from a data loader."""
     return [row for batch in DataLoader(rows, batch_size=5, collate_fn=list, **options) for row in batch]
 
 
@@ -221,7 +221,7 @@ def test_draws_depend_on_seed_epoch_and_row_alone():
     resumed.set_epoch(1)
     assert second == loaded(rows.with_transform(resumed)) != first
     assert loaded(rows.with_transform(EpochNoise(noise, seed=4))) != first
-    # Translations are the same in every epoch, and all lengths are those that the sampler is told.
+    # Translations are the same in every epoch, and all lengths are those that the sampler gets.
     assert second[-4:] == first[-4:]
     lengths = [[len(row["input_ids"]), len(row["labels"])] for row in second]
     assert lengths == source_target_lengths(training).tolist()

@@ -46,7 +46,7 @@ def windows_of(rows: list[dict], *arguments, tokenizer=WORDS) -> Dataset:
 
 
 def marked_text(window: dict, context: str) -> str:
-    """What the labels of a window mark in the context."""
+    """The text of the context that the labels of a window stand for."""
     first, last = window["labels"]
     return context[window["char_starts"][first] : window["char_ends"][last]]
 
@@ -109,7 +109,7 @@ def logits_for(windows: Dataset, *spans: tuple[int, int, int, float]) -> tuple[n
 def test_best_spans_over_windows():
     rows = [row("eight", None), row(COUNT, None, row_id="b")]
     windows = windows_of(rows, 6, 1)
-    # "two three", "four five", and the question, which is no place for an answer.
+    # "two three", "four five", and the question, which is no part of the context.
     starts, ends = logits_for(windows, (1, 3, 4, 6.0), (2, 3, 4, 8.0), (2, 0, 0, 90.0))
     spans = best_spans(starts, ends, windows, [example["context"] for example in rows], n_best_size=4)
     assert [span.text for span in spans[0]] == ["eight"]
@@ -138,12 +138,12 @@ def test_best_spans_are_exact():
     spans = best_spans(starts, ends, windows, contexts, n_best_size=5, max_answer_length=3)
     for number, context in enumerate(contexts):
         scores: dict[tuple[int, int], float] = {}
-        for place, window in enumerate(windows):
+        for index, window in enumerate(windows):
             inside = [token for token, start in enumerate(window["char_starts"]) if start >= 0]
             for first in inside if window["row"] == number else ():
                 for last in (last for last in inside if first <= last < first + 3):
                     key = (window["char_starts"][first], window["char_ends"][last])
-                    score = starts[place, first] + ends[place, last]
+                    score = starts[index, first] + ends[index, last]
                     scores[key] = max(score, scores.get(key, -np.inf))
         expected = sorted(((score, *key) for key, score in scores.items()), reverse=True)[:5]
         assert [span.score for span in spans[number]] == pytest.approx([score for score, *_ in expected])
@@ -201,12 +201,12 @@ def test_overlap_sentence():
     assert overlap_sentence("nothing", context) == "Ada sings."
 
 
-FAULTS = {
+ERRORS = {
     "elsewhere": (
         {"answers": {"text": ["two"], "answer_start": [5]}},
         "`answers` of row 0 (id 'a') must stand at their `answer_start`, got 'two' at 5: 'wo ' stands there",
     ),
-    "nowhere": ({"answers": {"text": ["two"], "answer_start": [-1]}}, "got 'two' at -1: no place"),
+    "nowhere": ({"answers": {"text": ["two"], "answer_start": [-1]}}, "got 'two' at -1: no position"),
     "second": (
         {"answers": {"text": ["one", "two"], "answer_start": [0, 0]}},
         "got 'two' at 0: 'one' stands there",
@@ -218,7 +218,7 @@ FAULTS = {
     ),
     "form": ({"answers": ["one"]}, "`answers` must hold the lists `text`, got ['one'] in row 0 (id 'a')"),
     "number": ({"answers": {"text": [7], "answer_start": [0]}}, "`answers` must be text, got 7 in row 0"),
-    "place": (
+    "start": (
         {"answers": {"text": ["one"], "answer_start": ["0"]}},
         "`answer_start` must be whole numbers, got '0' in row 0 (id 'a')",
     ),
@@ -233,9 +233,9 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_faulty_rows_are_named(fault):
-    change, message = FAULTS[fault]
+@pytest.mark.parametrize("error", ERRORS)
+def test_wrong_rows_are_named(error):
+    change, message = ERRORS[error]
     batch = {name: [value] for name, value in (row(COUNT, "one") | change).items()}
     with pytest.raises(ValueError, match=re.escape(message)):
         span_preprocessor(WORDS, 12, 2)(batch, [0])

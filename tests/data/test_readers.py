@@ -114,8 +114,8 @@ def test_a_missing_file(tmp_path):
 
 def test_a_missing_file_is_looked_for_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told = f"got 'recipes/rows.jsonl' below the working directory '{tmp_path}'; configs of recipes name files below"
-    with pytest.raises(ValueError, match=re.escape(told)):
+    message = f"got 'recipes/rows.jsonl' below the working directory '{tmp_path}'; configs of recipes name files below"
+    with pytest.raises(ValueError, match=re.escape(message)):
         load_splits(train_file="recipes/rows.jsonl")
 
 

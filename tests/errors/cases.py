@@ -410,7 +410,7 @@ cases(
     a_missing_language=lambda bench: translate(bench, translation=[{"en": "a", "fr": "b"}]),
     an_empty_source=lambda bench: translate(bench, en=[" "], de=["b"]),
     a_source_that_is_no_text=lambda bench: translate(bench, en=[3], de=["b"]),
-    half_a_character=lambda bench: translate(bench, en=["a\ud800"], de=["b"]),
+    a_lone_surrogate=lambda bench: translate(bench, en=["a\ud800"], de=["b"]),
     a_missing_column_of_documents=lambda bench: check_documents(
         Dataset.from_list([{"text": "a"}]), "train", "document", "summary"
     ),
@@ -462,7 +462,7 @@ cases(
     no_text=lambda bench: train_tokenizer(["", ""], 270),
     one_text=lambda bench: train_tokenizer("A dog", 270),
     a_text_that_is_none=lambda bench: train_tokenizer(["a", 3], 270),
-    half_a_character_in_a_text=lambda bench: train_tokenizer(["a\ud800"], 270),
+    a_lone_surrogate_in_a_text=lambda bench: train_tokenizer(["a\ud800"], 270),
     languages_for_a_tokenizer_without=lambda bench: set_languages(bench.tokenizer, "en", "de"),
 )
 
@@ -633,7 +633,7 @@ cases(
     a_line_longer_than_the_positions=lambda bench: TextGenerator(bench.model, bench.tokenizer)(
         ["A dog.", "A small dog runs. " * 9]
     ),
-    half_a_character_to_translate=lambda bench: TextGenerator(bench.model, bench.tokenizer)(["A dog.", "a\ud800"]),
+    a_lone_surrogate_to_translate=lambda bench: TextGenerator(bench.model, bench.tokenizer)(["A dog.", "a\ud800"]),
     forced_prefixes_of_another_number=lambda bench: TextGenerator(bench.model, bench.tokenizer)(
         ["A dog."], forced_prefix=["Ein", "Zwei"]
     ),

@@ -21,7 +21,12 @@ import tests.conftest  # noqa: F401
 
 # What is grown towards: the branches of the readers.
 with atheris.instrument_imports(
-    include=["hf_attn.configuration_hf_attn", "hf_attn.configuration_mechanisms", "hf_attn.loading.checkpoint_files", "hf_attn.loading.json_files"]
+    include=[
+        "hf_attn.configuration_hf_attn",
+        "hf_attn.configuration_mechanisms",
+        "hf_attn.loading.checkpoint_files",
+        "hf_attn.loading.json_files",
+    ]
 ):
     import hf_attn
     from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES

@@ -13,7 +13,7 @@ from hf_attn.generation import load_for_inference
 from hf_attn.pipelines import Seq2SeqLoader
 from hf_attn.training.reporting import write_results
 from hf_attn.training.run_directory import resume_or_refuse
-from hf_attn.training.trainer.checkpoints import fault_of, last_checkpoint
+from hf_attn.training.trainer.checkpoints import checkpoint_error, last_checkpoint
 from tests.fuzz.fuzzing import BROKEN_TEXTS, MANY, VALUES, altered, damaged, fuzz, many
 
 
@@ -94,7 +94,7 @@ def test_run_directory(examples, name, run_folder, tmp_path):
 
     def check(content: bytes) -> None:
         (folder / name).write_bytes(content)
-        assert fault_of(folder / "checkpoint-2") is None or last_checkpoint(folder) is None
+        assert checkpoint_error(folder / "checkpoint-2") is None or last_checkpoint(folder) is None
         found = resume_or_refuse(folder, {"learning_rate": 0.1, "train_file": "rows.jsonl"})
         assert found in (None, str(folder / "checkpoint-2"))
         write_results(folder, {"predict_chrf": 2.0})

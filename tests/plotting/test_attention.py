@@ -45,8 +45,8 @@ def test_heads_become_panels_with_one_scale():
     ("heads", "source_length", "target_length"), [(1, 3, 2), (1, 60, 50), (4, 15, 14), (8, 30, 6)]
 )
 def test_labels_do_not_overlap(heads, source_length, target_length):
-    source = [f"Quelle{place}" for place in range(source_length)]
-    target = [f"Ziel{place}" for place in range(target_length)]
+    source = [f"Quelle{index}" for index in range(source_length)]
+    target = [f"Ziel{index}" for index in range(target_length)]
     weights = np.full((heads, target_length, source_length), 1 / source_length)
     figure = attention_map(weights, source, target, "Title")
     figure.draw_without_rendering()

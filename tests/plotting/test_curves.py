@@ -26,14 +26,14 @@ def lines(axes):
     return {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
 
 
-def test_training_curves_parts_losses_scores_and_shares():
-    losses, scores, shares = training_curves(LOG_HISTORY).axes
+def test_training_curves_separate_losses_metrics_and_shares():
+    losses, metrics, shares = training_curves(LOG_HISTORY).axes
     assert lines(losses) == {"training": [[10, 4.0], [20, 3.0]], "evaluation": [[10, 3.5], [20, 3.6]]}
-    assert lines(scores) == {"bleu: last 9, highest 10": [[10, 10.0], [20, 9.0]]}
+    assert lines(metrics) == {"bleu: last 9, highest 10": [[10, 10.0], [20, 9.0]]}
     assert lines(shares) == {"formality_share: last 0.75, highest 0.75": [[10, 0.5], [20, 0.75]]}
 
 
-def test_training_curves_of_chosen_scores_and_of_losses_alone():
+def test_training_curves_of_chosen_metrics_and_of_losses_alone():
     assert len(training_curves(LOG_HISTORY, ["eval_bleu"]).axes) == 2
     assert len(training_curves(LOG_HISTORY, []).axes) == 1
     assert len(training_curves([{"loss": 4.0, "step": 1}]).axes) == 1
@@ -47,7 +47,7 @@ def test_training_curves_leave_out_what_is_not_finite():
 def test_training_curves_refuse_bad_input():
     with pytest.raises(ValueError, match=r"`log_history` must have an entry with `step` and one of .* got 1 entries"):
         training_curves([{"train_runtime": 9.0, "step": 20}])
-    with pytest.raises(ValueError, match="`scores` must be in `log_history`, got eval_f1; there are: eval_bleu"):
+    with pytest.raises(ValueError, match="`metrics` must be in `log_history`, got eval_f1; there are: eval_bleu"):
         training_curves(LOG_HISTORY, ["eval_f1"])
 
 

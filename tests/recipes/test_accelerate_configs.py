@@ -88,7 +88,7 @@ def run_on_cpus(name: str, output_dir: Path, processes: int, *start: str) -> str
         f"--test_file={data / 'test.jsonl.gz'}", "--max_predict_samples=5",
         "--max_steps=4", "--save_steps=2", "--tokens_per_batch=1000", "--num_beams=1",
     ]  # fmt: skip
-    # Accelerate puts DeepSpeed aside where it is told to use CPUs.
+    # Accelerate puts DeepSpeed aside where it is to use CPUs.
     backend = {"DS_ACCELERATOR": "cpu"} if name.startswith("deepspeed") else {"ACCELERATE_USE_CPU": "true"}
     on_cpus = {"CUDA_VISIBLE_DEVICES": "", **backend}
     on_cpus["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
@@ -129,7 +129,7 @@ def test_configs_run_and_resume(name, processes, tmp_path):
 
 
 @pytest.mark.slow
-def test_adapters_and_averages_of_spread_weights(tmp_path):
+def test_adapters_and_averages_of_sharded_weights(tmp_path):
     pytest.importorskip("deepspeed", reason="needs DeepSpeed: pip install 'hf_attn[deepspeed]'")
     run_on_cpus("deepspeed_zero3", tmp_path / "mean", 2, *FRESH, "--average_checkpoints=2")
     steps = [load_file(tmp_path / "mean" / f"checkpoint-{step}" / "model.safetensors") for step in (2, 4)]
@@ -138,4 +138,4 @@ def test_adapters_and_averages_of_spread_weights(tmp_path):
     base = [f"--model_name_or_path={tmp_path / 'mean'}", "--lora"]
     run_on_cpus("deepspeed_zero3", tmp_path / "adapter", 2, *base)
     model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "mean")
-    load_adapter(model, tmp_path / "adapter")  # its base is told by its fingerprint
+    load_adapter(model, tmp_path / "adapter")  # its base has its fingerprint

@@ -97,7 +97,7 @@ def test_scores_do_not_depend_on_processes(tmp_path):
 
 
 FAULTS = {
-    "beams": ({}, ["--num_beams=2"], "`num_beams` is for written text, got 2 for a classifier. Leave it out"),
+    "beams": ({}, ["--num_beams=2"], "`num_beams` is for generated text, got 2 for a classifier. Leave it out"),
     "streaming": (
         {},
         ["--streaming", "--max_steps=2"],

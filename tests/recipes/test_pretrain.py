@@ -161,20 +161,20 @@ def test_scores_count_hidden_tokens_alone():
     losses, is_right = token_losses((logits, None), labels)
     # Several processes repeat the first row to fill their last batches.
     gathered = tuple(torch.cat([values, values[:1]]).numpy() for values in (losses, is_right))
-    scores = rows.scores(EvalPrediction(predictions=gathered, label_ids=labels.numpy()))
+    metrics = rows.metrics(EvalPrediction(predictions=gathered, label_ids=labels.numpy()))
     log_probabilities = logits.log_softmax(-1)
     hidden = [log_probabilities[0, 1, 0], log_probabilities[0, 2, 1], log_probabilities[2, 0, 1]]
     expected = -torch.stack(hidden).mean().item()
-    assert scores["one_masked_loss"] == pytest.approx(expected, rel=1e-5)
-    assert scores["one_perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
-    assert scores["two_masked_loss"] == pytest.approx(-log_probabilities[1, 0, 2].item(), rel=1e-5)
-    assert scores["masked_loss"] == pytest.approx((3 * expected + scores["two_masked_loss"]) / 4, rel=1e-5)
+    assert metrics["one_masked_loss"] == pytest.approx(expected, rel=1e-5)
+    assert metrics["one_perplexity"] == pytest.approx(np.exp(expected), rel=1e-5)
+    assert metrics["two_masked_loss"] == pytest.approx(-log_probabilities[1, 0, 2].item(), rel=1e-5)
+    assert metrics["masked_loss"] == pytest.approx((3 * expected + metrics["two_masked_loss"]) / 4, rel=1e-5)
     guesses = logits.argmax(-1)
     right = [guesses[0, 1] == 0, guesses[0, 2] == 1, guesses[2, 0] == 1, guesses[1, 0] == 2]
-    assert scores["accuracy"] == pytest.approx(sum(map(int, right)) / 4)
+    assert metrics["accuracy"] == pytest.approx(sum(map(int, right)) / 4)
     counts = count_tokens(corpora["one"], 4)
     assert counts.tolist() == [1, 2, 1, 1]
-    assert rows.unigram_scores(counts)["two_unigram_perplexity"] == pytest.approx(9 / 2)
+    assert rows.unigram_metrics(counts)["two_unigram_perplexity"] == pytest.approx(9 / 2)
     assert [row["labels"] for row in rows.shortest(1)] == [[1, 2], [2]]
 
 

@@ -171,7 +171,7 @@ def test_bad_rows_are_refused_and_leave_nothing(tmp_path, corpus, recipe, split,
 def test_unknown_task():
     result = launch("translaton", recipe="recipes/")
     assert result.returncode != 0
-    assert "must be a task, one of translation, summarization, " in result.stderr
+    assert "must be a task, one of classification, pretrain, question_answering, " in result.stderr
     assert "got 'translaton' (did you mean translation?)" in result.stderr
 
 

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""Multilingual tokenizers are told their languages, and outputs start with the target's."""
+"""Multilingual tokenizers get their languages, and outputs start with the target's."""
 
 import pytest
 from transformers import MBart50Tokenizer, NllbTokenizer, pipeline

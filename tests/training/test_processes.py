@@ -155,7 +155,7 @@ def test_two_processes_resume_exactly(tmp_path, options):
 
 
 @pytest.mark.slow
-def test_spread_model_is_saved_as_the_whole_one(tmp_path):
+def test_sharded_model_is_saved_as_the_gathered_one(tmp_path):
     """Its checkpoint has the code and the name of its own class, and goes on where it stopped."""
     options = {"fsdp2": True, "max_steps": 6, "logging_steps": 1, "save_steps": 3}
     whole = ended_well(launch(tmp_path / "whole", 2, **options))
@@ -204,5 +204,5 @@ def test_a_process_that_dies_ends_the_others(tmp_path):
     assert result is None
     assert "SIGKILL" in finished.stderr
     # The launcher gives the others 30 seconds; the time limit of the backend is 30 minutes.
-    assert end - (tmp_path / "run" / "fault").stat().st_mtime < 90
+    assert end - (tmp_path / "run" / "failure").stat().st_mtime < 90
     assert (tmp_path / "run" / "checkpoint-2" / "checkpoint.json").is_file()

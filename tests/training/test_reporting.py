@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What a run leaves beside its checkpoint."""
+"""The files of a run beside its checkpoint."""
 
 import json
 from typing import Any

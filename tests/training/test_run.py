@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What the arguments ask for together is looked at before anything is read or written."""
+"""Arguments that do not go together are refused before anything is read or written."""
 
 import logging
 

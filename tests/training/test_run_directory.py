@@ -89,9 +89,9 @@ def test_blocks_of_a_large_file_are_hashed(tmp_path, monkeypatch):
     monkeypatch.setattr("hf_attn.training.run_directory._BLOCK_BYTES", 3)
     first = fingerprint(file)
     assert first.startswith("5000 bytes, sha256 ")
-    for place in (0, 4999):
+    for position in (0, 4999):
         content = bytearray(5000)
-        content[place] = 1
+        content[position] = 1
         file.write_bytes(content)
         assert fingerprint(file) != first
 

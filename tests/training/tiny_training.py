@@ -37,7 +37,7 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def rows_and_tokenizer(num_rows: int = NUM_ROWS) -> tuple[Dataset, PreTrainedTokenizerBase]:
     """Rows of ragged lengths, each another."""
-    texts = [" ".join(WORDS[(row + place) % 10] for place in range(1 + row * 7 % 9)) for row in range(num_rows)]
+    texts = [" ".join(WORDS[(row + offset) % 10] for offset in range(1 + row * 7 % 9)) for row in range(num_rows)]
     tokenizer = train_tokenizer(texts, 280)
     encoded = tokenizer([f"{text} {row}" for row, text in enumerate(texts)], text_target=texts[::-1])
     columns = {name: encoded[name] for name in ("input_ids", "attention_mask", "labels")}
@@ -100,7 +100,7 @@ def build_trainer(
 
 
 def outcome(trainer: WatchedTrainer) -> dict[str, Any]:
-    """What must not depend on whether a training was stopped: the log, the weights."""
+    """The log and the weights, which must not depend on whether a training was stopped."""
     kept = ("step", "epoch", "loss", "grad_norm", "learning_rate", "eval_loss")
     history = [
         {name: entry[name] for name in kept if name in entry}

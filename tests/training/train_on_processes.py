@@ -2,7 +2,7 @@
 """A training on one process or several: `torchrun train_on_processes.py FOLDER OUT.json '{"model": "lstm", ...}'`.
 
 Writes the log, the predictions and a digest of the weights. Of the options, `sigterm_after` sends SIGTERM to the last
-process alone after a step, `exit_after` has it die there without a word, and `fsdp2` spreads the model (true, or the
+process alone after a step, `exit_after` has it die there without a word, and `fsdp2` shards the model (true, or the
 type of the state dict that is saved); the others are those of `build_trainer`. A checkpoint in the folder is resumed.
 """
 
@@ -27,7 +27,7 @@ from tests.training.tiny_training import build_trainer, outcome
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-class FaultOfTheLastProcess(TrainerCallback):
+class FailureOfTheLastProcess(TrainerCallback):
     """Something happens to the last process after a step."""
 
     def __init__(self, step: int, signal_number: int):
@@ -36,13 +36,13 @@ class FaultOfTheLastProcess(TrainerCallback):
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
         if state.global_step + 1 == self.step and args.process_index == args.world_size - 1:
-            (Path(args.output_dir) / "fault").touch()
+            (Path(args.output_dir) / "failure").touch()
             os.kill(os.getpid(), self.signal_number)
 
 
-def spread_on_cpu(state_dict_type: str | bool) -> dict[str, Any]:
+def sharded_on_cpu(state_dict_type: str | bool) -> dict[str, Any]:
     """
-    Have accelerate take processes on the CPU for ones that it spreads models over; it knows those on GPUs alone.
+    Have accelerate take processes on the CPU for ones that it shards models over; it knows those on GPUs alone.
 
     Returns:
         Training arguments: those of recipes/accelerate/fsdp2.yaml, but for the type of the state dict if it is given.
@@ -72,10 +72,12 @@ def digest(trainer: Any) -> str:
 
 def train(folder: str, options: dict[str, Any]) -> dict[str, Any]:
     """Train, and say what came of it."""
-    faults = {"sigterm_after": signal.SIGTERM, "exit_after": signal.SIGKILL}
-    callbacks = [FaultOfTheLastProcess(options.pop(name), faults[name]) for name in list(faults) if name in options]
+    signals = {"sigterm_after": signal.SIGTERM, "exit_after": signal.SIGKILL}
+    callbacks = [
+        FailureOfTheLastProcess(options.pop(name), signals[name]) for name in list(signals) if name in options
+    ]
     if fsdp2 := options.pop("fsdp2", False):
-        options |= spread_on_cpu(fsdp2)
+        options |= sharded_on_cpu(fsdp2)
     predicts = options.pop("predicts", False)
     trainer = build_trainer(folder, **options)
     for callback in callbacks:

@@ -14,14 +14,14 @@ from .compiled_stack import FINE, CompiledStack, compiled_encoder
 from .int8_kernel import native_library
 
 
-# Sentences of which a thread has at least so many.
-_SENTENCES_OF_A_THREAD = 4
+# Rows of a batch of which a thread has at least so many.
+_ROWS_OF_A_THREAD = 4
 
 
-def parts_for_threads(number: int) -> list[slice]:
-    """As many slices of `number` sentences as there are threads for."""
-    parts = max(1, min(torch.get_num_threads(), number // _SENTENCES_OF_A_THREAD))
-    ends = [number * part // parts for part in range(parts + 1)]
+def parts_for_threads(batch_size: int) -> list[slice]:
+    """Slices of a batch, as many as there are threads for."""
+    parts = max(1, min(torch.get_num_threads(), batch_size // _ROWS_OF_A_THREAD))
+    ends = [batch_size * part // parts for part in range(parts + 1)]
     return [slice(first, end) for first, end in pairwise(ends)]
 
 
@@ -45,7 +45,7 @@ class CompiledEncoder:
     """
     The `forward` of an encoder whose layers have eight bits, as `pack_linears` sets it.
 
-    What it can, it computes in compiled code, one call for all layers, without the padding; states at padding are then
+    Whatever it can, it computes in compiled code, one call for all layers, without padding; states at padding are then
     0. All else goes the way of the encoder's class.
     """
 
@@ -104,10 +104,10 @@ class CompiledEncoder:
     def _states(
         self, compiled: CompiledStack, input_ids: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor | None:
-        """What leaves the last layer, float32 (batch, length, d_model); `None` where the compiled code refuses."""
+        """Outputs of the last layer, float32 (batch_size, length, d_model); `None` where the compiled code refuses."""
         library: Any = native_library()
-        sentences, length = input_ids.shape
-        shape = (sentences, length, compiled.d_model)
+        batch_size, length = input_ids.shape
+        shape = (batch_size, length, compiled.d_model)
         make: Any = torch.empty if mask is None else torch.zeros
         states = make(shape, dtype=torch.float32, device="cpu")
         input_ids = input_ids.contiguous()
@@ -124,5 +124,5 @@ class CompiledEncoder:
                 )
             )  # fmt: skip
 
-        run_in_threads(read, parts_for_threads(sentences))
+        run_in_threads(read, parts_for_threads(batch_size))
         return states if set(results) == {FINE} else None

@@ -39,7 +39,7 @@ _ACTIVATIONS: dict[str, int] = {
     "relu": 0, "gelu": 1, "gelu_new": 2, "gelu_pytorch_tanh": 2, "silu": 3, "swish": 3, "tanh": 4,
 }  # fmt: skip
 _ACTIVATIONS_BY_CLASS = {type(ACT2FN[name]): number for name, number in _ACTIVATIONS.items()}
-_SOURCE_ATTENTIONS = (Attention, GeneralAttention, DotAttention)
+_CROSS_ATTENTIONS = (Attention, GeneralAttention, DotAttention)
 # Where position schemes keep the embeddings that they add, if they do.
 _POSITION_TABLES: dict[type, str | None] = {
     NoPositions: None,
@@ -74,10 +74,10 @@ AttentionStructure: Any = _structure(
 LayerStructure: Any = _structure(
     "Layer",
     ssru=LinearStructure,
-    **_fields(AttentionStructure, "attention", "source"),
+    **_fields(AttentionStructure, "attention", "cross_attention"),
     **_fields(LinearStructure, "first", "gate", "second"),
     activation=_NUMBER,
-    **_fields(Norm, "mixer_norm", "source_norm", "final_norm"),
+    **_fields(Norm, "mixer_norm", "cross_attention_norm", "final_norm"),
 )
 StackStructure: Any = _structure(
     "Stack",
@@ -96,8 +96,8 @@ class NotCompiledError(Exception):
     """A part of a model that the compiled code does not know."""
 
 
-def _is_heard(module: Any) -> bool:
-    """Whether something is told when the module is called, or called in its place."""
+def _has_hooks(module: Any) -> bool:
+    """Whether the module has hooks, or a `forward` of its own instance."""
     if module is None:
         return False
     if "forward" in vars(module):
@@ -160,16 +160,16 @@ class CompiledStack:
         self.structure.final_norm = self._norm(stack, "layer_norm")
 
     def is_current(self) -> bool:
-        """Whether all parts are where they were, and nothing listens to them."""
+        """Whether all parts are where they were, and without hooks."""
         stack = self._stack()
         if stack is None or stack.adapted_embedding is not None:
             return False
-        if any(held.get(name) is not module or _is_heard(module) for held, name, module in self._modules):
+        if any(held.get(name) is not module or _has_hooks(module) for held, name, module in self._modules):
             return False
         return all(held.get(name) is tensor and tensor.data_ptr() == at for held, name, tensor, at in self._tensors)
 
     def tables(self, length: int) -> Any:
-        """What positions do inside attention, for at least `length` places of a sequence."""
+        """Rotations and biases of attention, for at least `length` positions of a sequence."""
         # A list of its own: another thread may add one.
         sizes = sorted(self._tables)
         for size in sizes:
@@ -198,7 +198,7 @@ class CompiledStack:
         if module is not None:
             if classes and type(module) not in classes:
                 raise NotCompiledError(type(module).__name__)
-            if _is_heard(module):
+            if _has_hooks(module):
                 raise NotCompiledError(f"hooks of {name}")
         return module
 
@@ -258,10 +258,10 @@ class CompiledStack:
             structure.ssru = self._linear(mixer, "in_proj")
         structure.mixer_norm = self._norm(layer, "mixer_layer_norm")
         if not self.is_bidirectional:
-            if layer.returns_source_weights:
-                raise NotCompiledError("weights over the source")
-            structure.source = self._attention(self._module(layer, "encoder_attn", *_SOURCE_ATTENTIONS))
-            structure.source_norm = self._norm(layer, "encoder_attn_layer_norm")
+            if layer.returns_cross_attention_weights:
+                raise NotCompiledError("cross-attention weights")
+            structure.cross_attention = self._attention(self._module(layer, "encoder_attn", *_CROSS_ATTENTIONS))
+            structure.cross_attention_norm = self._norm(layer, "encoder_attn_layer_norm")
         feed_forward = self._module(layer, "feed_forward", FeedForward)
         if feed_forward is not None:
             structure.first, structure.gate, structure.second = (
@@ -299,10 +299,10 @@ def _known(owner: nn.Module, stack: HfAttnStack, model: HfAttnForConditionalGene
 
 
 def compiled_encoder(encoder: HfAttnStack) -> CompiledStack | None:
-    """What the compiled code needs of an encoder; `None`: it cannot compute it."""
+    """The encoder for the compiled code; `None`: it cannot compute it."""
     return _known(encoder, encoder, None)
 
 
 def compiled_decoder(model: HfAttnForConditionalGeneration) -> CompiledStack | None:
-    """What the compiled code needs of a decoder and its output projection; `None`: it cannot compute them."""
+    """The decoder and its output projection for the compiled code; `None`: it cannot compute them."""
     return _known(model, model.model.decoder, model)

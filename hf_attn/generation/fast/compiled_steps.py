@@ -11,7 +11,7 @@ import torch
 from ...modeling_hf_attn import HfAttnForConditionalGeneration
 from .compiled_encoder import parts_for_threads, run_in_threads
 from .compiled_stack import FINE, REFUSED, CompiledStack, compiled_decoder
-from .decoder_steps import Sources, direct
+from .decoder_steps import Sources, without_hooks
 from .int8_kernel import native_library
 
 
@@ -20,7 +20,7 @@ _NO_MEMORY = "No memory is left for the states of a decoder."
 
 def compiled_steps(model: HfAttnForConditionalGeneration, sources: Sources) -> "CompiledSteps | None":
     """The steps of a batch; `None` where the compiled code lacks a part of the model."""
-    states, mask = sources.states, sources.mask
+    states, mask = sources.states, sources.padding_mask
     if states.dtype != torch.float32 or states.device.type != "cpu" or not states.shape[1]:
         return None
     if mask is not None and (mask.shape != states.shape[:2] or not bool(mask.any(dim=1).all())):
@@ -52,16 +52,16 @@ class CompiledSteps:
     Args:
         model: In evaluation mode.
         stack: What `compiled_decoder` found of it.
-        sources: float32, each sentence with real tokens. Rows are its sentences times `num_beams`.
+        sources: float32, each with real tokens. Rows are `batch_size` times `num_beams`.
     """
 
     def __init__(self, model: HfAttnForConditionalGeneration, stack: CompiledStack, sources: Sources):
         self.library: Any = native_library()
         self.stack = stack
         self.decoder = model.model.decoder
-        self.output_projection = direct(model.lm_head)
+        self.output_projection = without_hooks(model.lm_head)
         self.states = sources.states.contiguous()
-        self.mask = None if sources.mask is None else sources.mask.contiguous()
+        self.mask = None if sources.padding_mask is None else sources.padding_mask.contiguous()
         self.num_beams = sources.num_beams
         self.position = 0
         self._state: _Decoder | None = None
@@ -110,15 +110,15 @@ class CompiledSteps:
         if self.library.decoder_select(self._pointer, rows.data_ptr(), len(rows)) != FINE:
             raise IndexError("index out of range: a row to go on from is not in the batch")
 
-    def keep(self, sentences: torch.Tensor) -> None:
+    def keep(self, batch_indices: torch.Tensor) -> None:
         """As `DecoderSteps.keep`."""
-        sentences = sentences.contiguous()
-        if self.library.decoder_keep(self._pointer, sentences.data_ptr(), len(sentences)) != FINE:
+        batch_indices = batch_indices.contiguous()
+        if self.library.decoder_keep(self._pointer, batch_indices.data_ptr(), len(batch_indices)) != FINE:
             raise MemoryError(_NO_MEMORY)
 
     def search(self, sequences: torch.Tensor, length: int, end_token_ids: list[int]) -> int:
         """
-        Greedy search of a batch of which nothing was read, sentences that end at a token among `end_token_ids`.
+        Greedy search of a batch of which nothing was read; sequences end at a token among `end_token_ids`.
 
         Args:
             sequences: int64 (rows, max_length), contiguous, filled with padding after the prompt. The results are

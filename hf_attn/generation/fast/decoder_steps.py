@@ -1,18 +1,18 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""The decoder, one token at a time: what `forward` computes with a cache, in as few operations as that takes.
+"""The decoder, one token at a time: the numbers of `forward` with a cache, in as few operations as that takes.
 
-What all tokens share is made once: keys and values of the source, one copy for all beams of a sentence; tables of
+Tensors that all tokens share are made once: keys and values of the source, one copy for all beams; tables of
 positions; initial states. A step then works on two-dimensional tensors, one row a hypothesis. The weights stay where
 they are: a step calls the model's own projections, so that adapters, packed and quantised layers do as they are.
 
-A step of any mixer is its own `forward` on a cache of one layer (`MixerStep`), and one of any attention over the
-source its own `forward` too (`CrossAttentionStep`). For those of this package there are faster ones, in two tables.
+A step of any mixer is its own `forward` on a cache of one layer (`MixerStep`), and one of any cross-attention its own
+`forward` too (`CrossAttentionStep`). For those of this package there are faster ones, in two tables.
 
 The formulas are the model's own wherever that costs no time: residual branches, feed-forwards, the gates of `lstm`,
-`gru` and `rnn`, initial states, linear attention, scores over the source, positions and copying are asked of its
-modules. Written again are the two that save operations: `ssru`, one interpolation in place of three operations, and
-the products of `full_attention` and of the attention over the source, in one kernel on keys that grow in place. The
-compiled stacks (`native/*.c`) are written once more in C, and held to these steps by tests.
+`gru` and `rnn`, initial states, linear attention, cross-attention, positions and copying are asked of its modules.
+Written again are the two that save operations: `ssru`, one interpolation in place of three operations, and the
+products of `full_attention` and of cross-attention, in one kernel on keys that grow in place. The compiled stacks
+(`native/*.c`) are written once more in C, and held to these steps by tests.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import DynamicCache
+from typing_extensions import override
 
 from ...modeling_attention import (
     AdditiveAttention,
@@ -55,38 +56,39 @@ LinearWeights = tuple[torch.Tensor, torch.Tensor | None]
 @dataclass
 class Sources:
     """
-    What the decoder reads.
+    The encoded sources that the decoder reads.
 
     Attributes:
-        states: Of the encoder, (sentences, source_length, d_model).
-        mask: bool (sentences, source_length), True at real tokens; `None`: all are real.
-        token_ids: int64 (sentences, source_length), where the model copies.
-        summary: (sentences, d_model), where a layer starts from it.
-        num_beams: Rows of each sentence; they follow each other.
+        states: Of the encoder, (batch_size, source_length, d_model).
+        padding_mask: bool (batch_size, source_length), True at real tokens; `None`: all are real.
+        token_ids: int64 (batch_size, source_length), where the model copies.
+        pooled_context: (batch_size, d_model), where a layer reads it.
+        num_beams: Rows of each source; they follow each other.
     """
 
     states: torch.Tensor
-    mask: torch.Tensor | None
+    padding_mask: torch.Tensor | None
     token_ids: torch.Tensor | None
-    summary: torch.Tensor | None
+    pooled_context: torch.Tensor | None
     num_beams: int
 
     @property
-    def summary_of_rows(self) -> torch.Tensor | None:
+    def pooled_context_of_rows(self) -> torch.Tensor | None:
         """(rows, d_model)."""
-        return None if self.summary is None else self.summary.repeat_interleave(self.num_beams, dim=0)
+        return None if self.pooled_context is None else self.pooled_context.repeat_interleave(self.num_beams, dim=0)
 
     @property
     def additive_mask(self) -> torch.Tensor | None:
-        """(sentences, 1, 1, source_length): 0, or the lowest number of the dtype at padding."""
-        if self.mask is None:
+        """(batch_size, 1, 1, source_length): 0, or the lowest number of the dtype at padding."""
+        if self.padding_mask is None:
             return None
-        zeros = torch.zeros(self.mask.shape, dtype=self.states.dtype, device=self.mask.device)
-        return zeros.masked_fill_(~self.mask, torch.finfo(zeros.dtype).min)[:, None, None]
+        shape, device = self.padding_mask.shape, self.padding_mask.device
+        zeros = torch.zeros(shape, dtype=self.states.dtype, device=device)
+        return zeros.masked_fill_(~self.padding_mask, torch.finfo(zeros.dtype).min)[:, None, None]
 
 
-def direct(module: nn.Module) -> TensorFunction:
-    """What calling `module` computes, without the cost of a call where no hook waits for one."""
+def without_hooks(module: nn.Module) -> TensorFunction:
+    """A function that computes what calling `module` does, without the cost of `__call__` where there are no hooks."""
     if module._forward_hooks or module._forward_pre_hooks:
         return module
     if "forward" not in vars(module):
@@ -119,7 +121,7 @@ class MixerStep:
     Args:
         mixer: Of a decoder layer.
         decoder: Read for its config and its positions.
-        sources: What the decoder reads.
+        sources: The encoded sources.
     """
 
     def __init__(self, mixer: Any, decoder: HfAttnDecoder, sources: Sources):
@@ -127,7 +129,7 @@ class MixerStep:
         self.positions = decoder.positions.of_layer(mixer.layer_idx)
         self.cache: Any = build_cache(decoder.config).self_attention_cache
         self.layer: Any = self.cache.layers[mixer.layer_idx]
-        self.context = sources.summary_of_rows
+        self.context = sources.pooled_context_of_rows
 
     def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
         states = hidden_states[:, None]
@@ -137,7 +139,7 @@ class MixerStep:
             states,
             mask,
             cache=self.cache,
-            initial_context=self.context,
+            pooled_context=self.context,
             positions=self.positions,
             rotations=self.positions.rotations(place),
         )[0]
@@ -153,10 +155,10 @@ class RecurrentStep:
     """A step of `lstm`, `gru` and `rnn`."""
 
     def __init__(self, mixer: FusedRecurrentMixer, decoder: HfAttnDecoder, sources: Sources):
-        self.input_projection, self.state_projection = direct(mixer.ih_proj), direct(mixer.hh_proj)
+        self.input_projection, self.state_projection = without_hooks(mixer.ih_proj), without_hooks(mixer.hh_proj)
         self.next_states = mixer._step
         rows = len(sources.states) * sources.num_beams
-        context = sources.summary_of_rows
+        context = sources.pooled_context_of_rows
         self.states = mixer._initial_states(sources.states.new_empty(rows, 1, mixer.d_model), context)
 
     def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
@@ -172,7 +174,7 @@ class SSRUStep:
     """A step of `ssru`."""
 
     def __init__(self, mixer: SSRUMixer, decoder: HfAttnDecoder, sources: Sources):
-        self.projection = direct(mixer.in_proj)
+        self.projection = without_hooks(mixer.in_proj)
         self.width = mixer.d_model
         rows = len(sources.states) * sources.num_beams
         (self.state,) = mixer._initial_states(sources.states.new_empty(rows, 1, mixer.d_model), None)
@@ -195,8 +197,8 @@ class AttentionStep:
     num_global_tokens = 0
 
     def __init__(self, attention: Attention, decoder: HfAttnDecoder, sources: Sources):
-        self.projections = [direct(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")]
-        self.out_projection = direct(attention.out_proj)
+        self.projections = [without_hooks(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj")]
+        self.out_projection = without_hooks(attention.out_proj)
         self.num_key_value_heads, self.head_dim = attention.num_key_value_heads, attention.head_dim
         self.scaling = attention.scaling
         self.positions: Any = decoder.positions.of_layer(attention.layer_idx)
@@ -243,7 +245,7 @@ class AttentionStep:
         return self.out_projection(output.reshape(len(hidden_states), -1))
 
     def visible(self, states: torch.Tensor, position: int) -> torch.Tensor:
-        """What the query at `position` sees of the keys or values."""
+        """The keys or values that the query at `position` sees."""
         first = 0 if self.window is None else max(0, position + 1 - self.window)
         in_window = states[:, :, first : position + 1]
         num_global_tokens = min(self.num_global_tokens, first)
@@ -274,7 +276,7 @@ class LinearAttentionStep:
 
     def __init__(self, attention: LinearAttention, decoder: HfAttnDecoder, sources: Sources):
         self.attention = attention
-        self.out_projection = direct(attention.out_proj)
+        self.out_projection = without_hooks(attention.out_proj)
         self.state: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
@@ -295,22 +297,22 @@ class LinearAttentionStep:
 
 class CrossAttentionStep:
     """
-    A step of any attention over the source: its `forward`, in which the beams of a sentence are its queries.
+    A step of any cross-attention: its `forward`, in which the beams of a source are its queries.
 
     Args:
         attention: Of a decoder layer.
         decoder: Read for its config.
-        sources: What the decoder reads.
-        keeps_weights: Whether `weights` are those of the last step, averaged over heads: float32 (sentences,
+        sources: The encoded sources.
+        keeps_weights: Whether `weights` are those of the last step, averaged over heads: float32 (batch_size,
             num_beams, source_length).
     """
 
     def __init__(self, attention: Any, decoder: HfAttnDecoder, sources: Sources, keeps_weights: bool):
         self.attention, self.num_beams = attention, sources.num_beams
-        self.states, self.context = sources.states, sources.summary
+        self.states, self.context = sources.states, sources.pooled_context
         config = eager_config(decoder.config) if keeps_weights else decoder.config
         queries = sources.states.new_empty(len(sources.states), sources.num_beams, sources.states.shape[-1])
-        self.mask = attention.build_cross_mask(config, queries, sources.states, sources.mask)
+        self.mask = attention.build_cross_attention_mask(config, queries, sources.states, sources.padding_mask)
         self.cache: Any = DynamicCache()
         self.options = {"output_attentions": True} if keeps_weights else {}
         self.weights: Any = None
@@ -321,29 +323,29 @@ class CrossAttentionStep:
             attention_mask=self.mask,
             key_value_states=self.states,
             cache=self.cache,
-            initial_context=self.context,
+            pooled_context=self.context,
             **self.options,
         )
         if self.options:
             self.weights = weights.mean(dim=1, dtype=torch.promote_types(weights.dtype, torch.float32))
         return outputs.reshape(hidden_states.shape)
 
-    def select(self, sentences: torch.Tensor) -> None:
-        self.states = self.states.index_select(0, sentences)
+    def select(self, batch_indices: torch.Tensor) -> None:
+        self.states = self.states.index_select(0, batch_indices)
         if self.context is not None:
-            self.context = self.context.index_select(0, sentences)
+            self.context = self.context.index_select(0, batch_indices)
         if self.mask is not None:
-            self.mask = self.mask.index_select(0, sentences)
+            self.mask = self.mask.index_select(0, batch_indices)
         for layer in self.cache.layers:
             if layer.is_initialized:
-                layer.reorder_cache(sentences)
+                layer.reorder_cache(batch_indices)
 
 
-class SourceAttentionStep:
+class ProjectedCrossAttentionStep:
     """
-    A step of attention over the source. All beams of a sentence are queries to one copy of its keys and values.
+    A step of cross-attention. All beams of a source are queries to one copy of its keys and values.
 
-    Where `keeps_weights`, `weights` are those of the last step, averaged over heads: float32 (sentences, num_beams,
+    Where `keeps_weights`, `weights` are those of the last step, averaged over heads: float32 (batch_size, num_beams,
     source_length).
     """
 
@@ -355,8 +357,8 @@ class SourceAttentionStep:
         self.mask = sources.additive_mask
         self.keeps_weights = keeps_weights
         self.weights: Any = None
-        self.out_projection = direct(attention.out_proj)
-        self.query_projection = direct(attention.q_proj) if hasattr(attention, "q_proj") else None
+        self.out_projection = without_hooks(attention.out_proj)
+        self.query_projection = without_hooks(attention.q_proj) if hasattr(attention, "q_proj") else None
 
     def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
         query = hidden_states if self.query_projection is None else self.query_projection(hidden_states)
@@ -364,7 +366,7 @@ class SourceAttentionStep:
         return self.out_projection(self.attend(query).reshape(len(hidden_states), -1))
 
     def attend(self, query: torch.Tensor) -> torch.Tensor:
-        """The contexts of queries (sentences, num_beams, heads, head_dim), in their order."""
+        """The contexts of queries (batch_size, num_beams, heads, head_dim), in their order."""
         weights: Any
         output, weights = self.attention.attend(
             query.transpose(1, 2), self.keys, self.values, self.mask, None, output_attentions=True
@@ -373,36 +375,37 @@ class SourceAttentionStep:
             self.weights = weights.mean(dim=1, dtype=torch.promote_types(weights.dtype, torch.float32))
         return output
 
-    def select(self, sentences: torch.Tensor) -> None:
-        self.keys, self.values = self.keys.index_select(0, sentences), self.values.index_select(0, sentences)
+    def select(self, batch_indices: torch.Tensor) -> None:
+        self.keys, self.values = self.keys.index_select(0, batch_indices), self.values.index_select(0, batch_indices)
         if self.mask is not None:
-            self.mask = self.mask.index_select(0, sentences)
+            self.mask = self.mask.index_select(0, batch_indices)
 
 
-class ProductAttentionStep(SourceAttentionStep):
-    """A step of attention whose score is a product: in one operation, unless the weights are wanted."""
+class ProductCrossAttentionStep(ProjectedCrossAttentionStep):
+    """A step of cross-attention whose logits are products: in one operation, unless the weights are wanted."""
 
+    @override
     def attend(self, query: torch.Tensor) -> torch.Tensor:
         if self.keeps_weights:
             return super().attend(query)
-        sentences, num_key_value_heads = self.keys.shape[:2]
-        grouped = query.view(sentences, self.num_beams, num_key_value_heads, -1, query.shape[-1]).transpose(1, 2)
+        batch_size, num_key_value_heads = self.keys.shape[:2]
+        grouped = query.view(batch_size, self.num_beams, num_key_value_heads, -1, query.shape[-1]).transpose(1, 2)
         output = nn.functional.scaled_dot_product_attention(
             grouped.flatten(2, 3), self.keys, self.values, attn_mask=self.mask, scale=self.attention.scaling
         )
         return output.reshape(grouped.shape).transpose(1, 2)
 
 
-class FoldedAttentionStep:
+class FoldedCrossAttentionStep:
     """
-    A step of attention over one short source, its projections multiplied into the keys and values beforehand.
+    A step of cross-attention to one short source, its projections multiplied into the keys and values beforehand.
 
     With query projection W_q, output projection W_o and scale s, head h has the scores s (x W_q,h^T) K_h^T =
     x (s K_h W_q,h)^T and adds to the output p_h V_h W_o,h^T = p_h (V_h W_o,h^T): two small products in place of four.
 
     Args:
         attention: A scaled dot product.
-        sources: One sentence.
+        sources: A single one.
         query_projection, out_projection: Weight and bias of `q_proj` and `out_proj`.
     """
 
@@ -436,24 +439,24 @@ class FoldedAttentionStep:
         weights = scores.view(len(hidden_states), self.num_heads, -1).softmax(dim=-1)
         return torch.mm(weights.view(len(hidden_states), -1), self.values)
 
-    def select(self, sentences: torch.Tensor) -> None:
+    def select(self, batch_indices: torch.Tensor) -> None:
         """There is but one."""
 
 
 class FixedContextStep:
-    """A step without attention: the same for all tokens."""
+    """A step without attention: the same context for all tokens."""
 
     weights = None
 
     def __init__(self, context: FixedContext, decoder: HfAttnDecoder, sources: Sources, keeps_weights: bool):
         self.num_beams = sources.num_beams
-        self.context = context.out_proj(sources.summary)
+        self.context = context.out_proj(sources.pooled_context)
 
     def __call__(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.context if self.num_beams == 1 else self.context.repeat_interleave(self.num_beams, dim=0)
 
-    def select(self, sentences: torch.Tensor) -> None:
-        self.context = self.context.index_select(0, sentences)
+    def select(self, batch_indices: torch.Tensor) -> None:
+        self.context = self.context.index_select(0, batch_indices)
 
 
 MIXER_STEPS: dict[type, type] = {
@@ -465,11 +468,11 @@ MIXER_STEPS: dict[type, type] = {
     RNNMixer: RecurrentStep,
     SSRUMixer: SSRUStep,
 }
-SOURCE_STEPS: dict[type, type] = {
-    Attention: ProductAttentionStep,
-    GeneralAttention: ProductAttentionStep,
-    DotAttention: ProductAttentionStep,
-    AdditiveAttention: SourceAttentionStep,
+CROSS_ATTENTION_STEPS: dict[type, type] = {
+    Attention: ProductCrossAttentionStep,
+    GeneralAttention: ProductCrossAttentionStep,
+    DotAttention: ProductCrossAttentionStep,
+    AdditiveAttention: ProjectedCrossAttentionStep,
     FixedContext: FixedContextStep,
 }
 
@@ -478,25 +481,25 @@ def feed_forward_step(feed_forward: FeedForward) -> TensorFunction:
     """`feed_forward`, with its children called directly."""
     return partial(
         feed_forward.compose,
-        fc1=direct(feed_forward.fc1),
-        gate=None if feed_forward.gate is None else direct(feed_forward.gate),
-        activation=direct(feed_forward.activation),
-        fc2=direct(feed_forward.fc2),
+        fc1=without_hooks(feed_forward.fc1),
+        gate=None if feed_forward.gate is None else without_hooks(feed_forward.gate),
+        activation=without_hooks(feed_forward.activation),
+        fc2=without_hooks(feed_forward.fc2),
     )
 
 
-def source_step(layer: HfAttnLayer, decoder: HfAttnDecoder, sources: Sources) -> Any:
-    """The step of the layer's attention over the source."""
+def cross_attention_step(layer: HfAttnLayer, decoder: HfAttnDecoder, sources: Sources) -> Any:
+    """The step of the layer's cross-attention."""
     attention: Any = layer.encoder_attn
-    step = SOURCE_STEPS.get(type(attention), CrossAttentionStep)
-    if step is ProductAttentionStep and len(sources.states) == 1 and not layer.returns_source_weights:
+    step = CROSS_ATTENTION_STEPS.get(type(attention), CrossAttentionStep)
+    if step is ProductCrossAttentionStep and len(sources.states) == 1 and not layer.returns_cross_attention_weights:
         query_projection, out_projection = getattr(attention, "q_proj", None), attention.out_proj
         size = attention.num_heads * sources.states.shape[1]
-        if query_projection is not None and size <= FoldedAttentionStep.largest * out_projection.in_features:
+        if query_projection is not None and size <= FoldedCrossAttentionStep.largest * out_projection.in_features:
             query_weights, out_weights = linear_weights(query_projection), linear_weights(out_projection)
             if query_weights is not None and out_weights is not None:
-                return FoldedAttentionStep(attention, sources, query_weights, out_weights)
-    return step(attention, decoder, sources, layer.returns_source_weights)
+                return FoldedCrossAttentionStep(attention, sources, query_weights, out_weights)
+    return step(attention, decoder, sources, layer.returns_cross_attention_weights)
 
 
 class LayerStep:
@@ -504,10 +507,10 @@ class LayerStep:
 
     def __init__(self, layer: HfAttnLayer, decoder: HfAttnDecoder, sources: Sources):
         self.mixer = MIXER_STEPS.get(type(layer.mixer), MixerStep)(layer.mixer, decoder, sources)
-        self.source = source_step(layer, decoder, sources)
+        self.cross_attention = cross_attention_step(layer, decoder, sources)
         self.residual = layer.residual
         self.mixer_norm = norm_step(layer.mixer_layer_norm)
-        self.source_norm = norm_step(layer.encoder_attn_layer_norm)
+        self.cross_attention_norm = norm_step(layer.encoder_attn_layer_norm)
         self.feed_forward = None
         if layer.feed_forward is not None:
             self.feed_forward = feed_forward_step(layer.feed_forward)
@@ -515,7 +518,7 @@ class LayerStep:
 
     def __call__(self, hidden_states: torch.Tensor, position: int) -> torch.Tensor:
         hidden_states = self.residual(hidden_states, lambda states: self.mixer(states, position), self.mixer_norm)
-        hidden_states = self.residual(hidden_states, self.source, self.source_norm)
+        hidden_states = self.residual(hidden_states, self.cross_attention, self.cross_attention_norm)
         if self.feed_forward is not None:
             hidden_states = self.residual(hidden_states, self.feed_forward, self.final_norm)
         return hidden_states
@@ -523,7 +526,7 @@ class LayerStep:
 
 def norm_step(norm: nn.Module | None) -> TensorFunction | None:
     """`norm`, called directly; `None` where there is none."""
-    return None if norm is None else direct(norm)
+    return None if norm is None else without_hooks(norm)
 
 
 class DecoderSteps:
@@ -532,7 +535,7 @@ class DecoderSteps:
 
     Args:
         model: In evaluation mode.
-        sources: What it reads. Rows are its sentences times `num_beams`.
+        sources: Rows are `batch_size` times `num_beams`.
     """
 
     def __init__(self, model: HfAttnForConditionalGeneration, sources: Sources):
@@ -542,11 +545,11 @@ class DecoderSteps:
         self.sources = sources
         self.position = 0
         self.layers = [LayerStep(layer, decoder, sources) for layer in decoder.layers]
-        self.embed_tokens = direct(decoder.embedding)
+        self.embed_tokens = without_hooks(decoder.embedding)
         self.embed_scale = decoder.embed_scale
         self.embedding_norm = norm_step(decoder.layernorm_embedding)
         self.final_norm = norm_step(decoder.layer_norm)
-        self.output_projection = direct(model.lm_head)
+        self.output_projection = without_hooks(model.lm_head)
         adapted, bias = model.adapted_projection(), model.lm_head.bias
         if adapted is not None:
             self.output_projection = lambda states: nn.functional.linear(states, adapted, bias)
@@ -561,7 +564,7 @@ class DecoderSteps:
             token_ids: int64 (rows,).
 
         Returns:
-            What leaves the decoder, (rows, d_model).
+            The outputs of the decoder, (rows, d_model).
 
         Raises:
             ValueError: The position table of the model ends before this token.
@@ -602,13 +605,13 @@ class DecoderSteps:
         logits = self.output_projection(scaled)
         copy_head = self.model.copy_head
         if copy_head is not None:
-            source_weights = self.layers[-1].source.weights
-            shape = (*source_weights.shape[:2], -1)
+            cross_attention_weights = self.layers[-1].cross_attention.weights
+            shape = (*cross_attention_weights.shape[:2], -1)
             copied = copy_head(
                 hidden_states.view(shape),
                 self.inputs_embeds.view(shape),
                 self.sources.states,
-                source_weights,
+                cross_attention_weights,
                 self.sources.token_ids,
             )
             logits = mixture_log_probabilities(logits.view(shape), copied).flatten(0, 1)
@@ -621,20 +624,21 @@ class DecoderSteps:
         return (top - logits.logsumexp(dim=-1, keepdim=True)).cpu().numpy(), tokens.cpu().numpy()
 
     def reorder(self, rows: torch.Tensor) -> None:
-        """Row r goes on from what row `rows[r]`, of the same sentence, has read; int64 (rows,)."""
+        """Row r goes on from the state of row `rows[r]`, of the same source; int64 (rows,)."""
         for layer in self.layers:
             layer.mixer.select(rows)
 
-    def keep(self, sentences: torch.Tensor) -> None:
-        """Drops all but the given sentences; int64 (sentences,)."""
+    def keep(self, batch_indices: torch.Tensor) -> None:
+        """Drops all sources but those at `batch_indices`, int64 (kept,)."""
         num_beams, sources = self.sources.num_beams, self.sources
-        rows = sentences
+        rows = batch_indices
         if num_beams > 1:
-            rows = (sentences[:, None] * num_beams + torch.arange(num_beams, device=sentences.device)).flatten()
+            beams = torch.arange(num_beams, device=batch_indices.device)
+            rows = (batch_indices[:, None] * num_beams + beams).flatten()
         self.reorder(rows)
         for layer in self.layers:
-            layer.source.select(sentences)
+            layer.cross_attention.select(batch_indices)
         if self.model.copy_head is not None:
             token_ids: Any = sources.token_ids
-            sources.states = sources.states.index_select(0, sentences)
-            sources.token_ids = token_ids.index_select(0, sentences)
+            sources.states = sources.states.index_select(0, batch_indices)
+            sources.token_ids = token_ids.index_select(0, batch_indices)

@@ -2,7 +2,7 @@
 """A decoding loop for `hf_attn` models that does no more than greedy and beam search need.
 
 `model.generate(**inputs, custom_generate=fast_generate)` gives what `generate` gives. It saves what a call of the
-whole model costs at each step, shares the source between the beams of a sentence, and drops sentences that have ended
+whole model costs at each step, shares a source between its beams, and drops sequences that have ended
 from the batch.
 """
 
@@ -25,7 +25,7 @@ from .decoder_steps import DecoderSteps, Sources
 
 # The score of what does not exist, and the distance to it of what must not live on; as in `generate`.
 _NOTHING = np.float32(-1e9)
-# Ended sentences leave the batch once they are this part of it: to leave, the others must be copied.
+# Ended sequences leave the batch once they are this part of it: to leave, the others must be copied.
 _ENDED_PART = 8
 
 
@@ -42,7 +42,7 @@ def fast_generate(
 
     In float32 it finds the tokens and scores that `generate` finds without it. All layer types, cross-attentions and
     positions have their steps, adapters included. Logits processors and stopping criteria act as they do there; with
-    any but those that end a sentence at `eos_token_id` or `max_length`, or with scores to return, ended sentences stay
+    any but those that end a sequence at `eos_token_id` or `max_length`, or with scores to return, ended sequences stay
     in the batch. What is lacking: sampling, assisted generation and other strategies, attention maps, hidden states,
     a cache of one's own, padding in the decoder's prompt. All of these are refused. `generate` hands no
     `streamer` to a `custom_generate`; and there is no cache to return.
@@ -109,21 +109,21 @@ def _check(
 
 
 def _sources(model: HfAttnForConditionalGeneration, model_inputs: dict[str, Any], num_beams: int) -> Sources:
-    """What the encoder has made of the sources; `generate` has repeated it for each beam."""
+    """The encoded sources, each once; `generate` has repeated them for each beam."""
     encoder_outputs: BaseModelOutput = model_inputs["encoder_outputs"]
     mask = model_inputs.get("attention_mask")
     states: Any = encoder_outputs.last_hidden_state
     if num_beams > 1:
         states, mask = states[::num_beams], None if mask is None else mask[::num_beams]
-    summary = None
-    if model.model.decoder.needs_summary:
-        summary = model.model.encoder.summarize(states, None if mask is None else mask.bool())
+    pooled_context = None
+    if model.model.decoder.needs_pooling:
+        pooled_context = model.model.encoder.pool(states, None if mask is None else mask.bool())
     token_ids = None
     if model.copy_head is not None:
         token_ids = _copyable_tokens(model_inputs, encoder_outputs, states, num_beams)
     if mask is not None:
         mask = None if bool(mask.all()) else mask.bool()
-    return Sources(states, mask, token_ids, summary, num_beams)
+    return Sources(states, mask, token_ids, pooled_context, num_beams)
 
 
 def _copyable_tokens(
@@ -138,12 +138,12 @@ def _copyable_tokens(
 
 
 def _is_end_only(criteria: Iterable[Any]) -> bool:
-    """Whether all that ends a sentence is its end token or its length."""
+    """Whether all that ends a sequence is its end token or its length."""
     return all(type(criterion) in (EosTokenCriteria, MaxLengthCriteria) for criterion in criteria)
 
 
 def _end_token_ids(stopping_criteria: Iterable[Any]) -> list[int]:
-    """Tokens that end a sentence."""
+    """Tokens that end a sequence."""
     return [
         token_id
         for criterion in stopping_criteria
@@ -153,7 +153,7 @@ def _end_token_ids(stopping_criteria: Iterable[Any]) -> list[int]:
 
 
 def _read_prompt(decoder: DecoderSteps | CompiledSteps, prompt: torch.Tensor) -> torch.Tensor:
-    """What leaves the decoder at the last token of the prompt (rows, prompt_length)."""
+    """The output of the decoder at the last token of the prompt (rows, prompt_length)."""
     for token_ids in prompt.unbind(1)[:-1]:
         decoder.read(token_ids)
     return decoder.read(prompt[:, -1])
@@ -179,7 +179,7 @@ def _greedy_search(
     all_scores: list[torch.Tensor] = []
     all_logits: list[torch.Tensor] = []
 
-    rows = np.arange(len(prompt))  # the sentences that are still in the batch
+    rows = np.arange(len(prompt))  # the sequences that are still in the batch
     alive = np.ones(len(prompt), dtype=bool)  # of these, the ones that go on
     hidden_states = _read_prompt(decoder, prompt)
     while True:
@@ -293,11 +293,11 @@ class _Beams:
     """
     The hypotheses of a beam search, in numpy, where tiny arrays cost little.
 
-    The rules are those of `generate`. Candidates are the best `num_candidates` continuations of a sentence. Of these
+    The rules are those of `generate`. Candidates are the best `num_candidates` continuations for a source. Of these
     the first `num_beams` may end a hypothesis; the best that have not ended live on. Of ended hypotheses the best
     `num_beams` are kept, by their score: the log-probability over length ** length_penalty.
 
-    Arrays: (sentences, num_beams), histories (sentences, num_beams, length).
+    Arrays: (batch_size, num_beams), histories (batch_size, num_beams, length).
     """
 
     def __init__(self, prompt: torch.Tensor, config: Any, end_token_ids: list[int]):
@@ -308,8 +308,8 @@ class _Beams:
         self.early_stopping = config.early_stopping
         self.length_penalty = config.length_penalty
         self.prompt_length = self.length = prompt.shape[1]
-        sentences = len(prompt) // self.num_beams
-        shape = (sentences, self.num_beams)
+        batch_size = len(prompt) // self.num_beams
+        shape = (batch_size, self.num_beams)
         fill = -1
         if end_token_ids:
             fill = int(config._pad_token_tensor or end_token_ids[0])
@@ -319,17 +319,17 @@ class _Beams:
         self.running_scores = np.zeros(shape, dtype=np.float32)
         # All beams are alike at first: only one of them counts.
         self.running_scores[:, 1:] = _NOTHING
-        self.active = np.arange(sentences)
-        # Of all sentences, of which those in `active` are still searched.
+        self.active = np.arange(batch_size)
+        # Of all sources, of which those in `active` are still searched.
         self.best = self.running.copy()
         self.best_beams = self.running_beams.copy()
         self.best_scores = np.full(shape, _NOTHING, dtype=np.float32)
         self.has_ended = np.zeros(shape, dtype=bool)
-        self.can_improve = np.ones(sentences, dtype=bool)
-        # Of the candidates, (sentences, num_candidates).
-        self._top_parents: np.ndarray = np.empty((sentences, 0), dtype=np.int64)
+        self.can_improve = np.ones(batch_size, dtype=bool)
+        # Of the candidates, (batch_size, num_candidates).
+        self._top_parents: np.ndarray = np.empty((batch_size, 0), dtype=np.int64)
         self._top_tokens: np.ndarray = self._top_parents
-        self._top_scores: np.ndarray = np.empty((sentences, 0), dtype=np.float32)
+        self._top_scores: np.ndarray = np.empty((batch_size, 0), dtype=np.float32)
 
     def hypotheses(self) -> np.ndarray:
         """(rows, length)"""
@@ -347,16 +347,16 @@ class _Beams:
             log_probs, tokens: (rows, continuations), the best first.
 
         Returns:
-            bool (sentences, num_candidates).
+            bool (batch_size, num_candidates).
         """
-        sentences, per_row = len(self.active), tokens.shape[1]
-        scores = (log_probs.reshape(sentences, self.num_beams, per_row) + self.running_scores[..., None]).reshape(
-            sentences, -1
+        batch_size, per_row = len(self.active), tokens.shape[1]
+        scores = (log_probs.reshape(batch_size, self.num_beams, per_row) + self.running_scores[..., None]).reshape(
+            batch_size, -1
         )
         order = np.argsort(-scores, axis=1, kind="stable")[:, : self.num_candidates]
         self._top_scores = np.take_along_axis(scores, order, axis=1)
         self._top_parents = order // per_row
-        self._top_tokens = np.take_along_axis(tokens.reshape(sentences, -1), order, axis=1)
+        self._top_tokens = np.take_along_axis(tokens.reshape(batch_size, -1), order, axis=1)
         if self.length + 1 >= self.max_length:
             return np.ones(order.shape, dtype=bool)
         ended = np.zeros(order.shape, dtype=bool)
@@ -365,11 +365,11 @@ class _Beams:
         return ended
 
     def candidates(self) -> np.ndarray:
-        """What the candidates are, (sentences * num_candidates, length + 1)."""
+        """The tokens of the candidates, (batch_size * num_candidates, length + 1)."""
         return self._histories(np.arange(self._top_parents.shape[1])[None])[0].reshape(-1, self.length + 1)
 
     def _histories(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens and beams of the candidates at `places` (sentences, number), the newest included."""
+        """Tokens and beams of the candidates at `places` (batch_size, number), the newest included."""
         rows = np.arange(len(self.active))[:, None]
         parents, tokens = self._top_parents[rows, places], self._top_tokens[rows, places]
         sequences = self.running[rows, parents, : self.length + 1]
@@ -381,7 +381,7 @@ class _Beams:
 
     def choose(self, ended: np.ndarray) -> np.ndarray:
         """
-        Keeps the best of what has `ended` (sentences, num_candidates), and the best that goes on.
+        Keeps the best of what has `ended` (batch_size, num_candidates), and the best that goes on.
 
         Returns:
             Of each row the row that it continues, (rows,).
@@ -401,27 +401,27 @@ class _Beams:
         return (self._top_parents[rows, places] + rows * self.num_beams).reshape(-1)
 
     def _keep_best(self, newly_ended: np.ndarray) -> None:
-        """Puts ended candidates among the best of their sentences."""
+        """Puts ended candidates among the best of their sources."""
         new_length = self.length + 1 - self.prompt_length
         scores = self._top_scores[:, : self.num_beams] / new_length**self.length_penalty
         counts = newly_ended & self._is_open()[:, None]
         for row in np.flatnonzero(counts.any(axis=1)):
-            sentence, places = self.active[row], np.flatnonzero(counts[row])
+            batch_idx, places = self.active[row], np.flatnonzero(counts[row])
             parents = self._top_parents[row, places]
             sequences, beams = self.running[row, parents], self.running_beams[row, parents]
             sequences[:, self.length] = self._top_tokens[row, places]
-            beams[:, self.length - self.prompt_length] = sentence * self.num_beams + parents
-            merged = np.concatenate([self.best_scores[sentence], scores[row, places]])
+            beams[:, self.length - self.prompt_length] = batch_idx * self.num_beams + parents
+            merged = np.concatenate([self.best_scores[batch_idx], scores[row, places]])
             order = np.argsort(-merged, kind="stable")[: self.num_beams]
-            self.best_scores[sentence] = merged[order]
-            self.best[sentence] = np.concatenate([self.best[sentence], sequences])[order]
-            self.best_beams[sentence] = np.concatenate([self.best_beams[sentence], beams])[order]
-            self.has_ended[sentence] = np.concatenate([self.has_ended[sentence], np.ones_like(places, dtype=bool)])[
+            self.best_scores[batch_idx] = merged[order]
+            self.best[batch_idx] = np.concatenate([self.best[batch_idx], sequences])[order]
+            self.best_beams[batch_idx] = np.concatenate([self.best_beams[batch_idx], beams])[order]
+            self.has_ended[batch_idx] = np.concatenate([self.has_ended[batch_idx], np.ones_like(places, dtype=bool)])[
                 order
             ]
 
     def _update_hopes(self) -> None:
-        """Whether the best running hypothesis of a sentence could still beat the worst one that is kept."""
+        """Whether the best running hypothesis for a source could still beat the worst one that is kept."""
         length = self.length - self.prompt_length
         if self.early_stopping == "never" and self.length_penalty > 0:
             length = self.max_length - self.prompt_length
@@ -431,7 +431,7 @@ class _Beams:
         self.can_improve[self.active] &= beaten.any(axis=1)
 
     def _is_open(self) -> np.ndarray:
-        """Which of the sentences in `active` may still change their results."""
+        """Which of the sources in `active` may still change their results."""
         is_open = self.can_improve[self.active]
         return is_open & ~self.has_ended[self.active].all(axis=1) if self.early_stopping is True else is_open
 
@@ -440,7 +440,7 @@ class _Beams:
         return bool(ended.all()) or not self._is_open().any()
 
     def drop_ended(self) -> np.ndarray | None:
-        """Drops sentences whose results are final, if they are many: which stay, of those that were there."""
+        """Drops sources whose results are final, if they are many: which stay, of those that were there."""
         is_open = self._is_open()
         if (~is_open).sum() * _ENDED_PART < max(1, len(is_open)):
             return None
@@ -450,7 +450,7 @@ class _Beams:
         return np.flatnonzero(is_open)
 
     def results(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each sentence the best `number` hypotheses: tokens, scores, and the rows that wrote each token."""
+        """For each source the best `number` hypotheses: tokens, scores, and the rows that wrote each token."""
         beams = self.best_beams[:, :number].reshape(-1, self.best_beams.shape[2])
         num_steps = int((beams >= 0).sum(axis=1).max())
         sequences = self.best[:, :number].reshape(-1, self.max_length)

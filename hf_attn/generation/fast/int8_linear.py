@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from typing_extensions import override
 
 from .int8_kernel import KernelWeights, native_library
 
@@ -65,10 +66,12 @@ class Int8Linear(nn.Module):
         outputs = torch._int_mm(int8_rows, self.weight.t()).to(torch.float32).mul_(self.scale)
         return torch.addcmul(self.bias, outputs, scales, out=outputs)
 
+    @override
     def extra_repr(self) -> str:
         """The sizes."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
+    @override
     def _apply(self, fn: Any, recurse: bool = True) -> "Int8Linear":
         super()._apply(fn, recurse)
         # Compiled code reads float32 on a CPU, and the layer may now have another dtype or device.
@@ -76,6 +79,7 @@ class Int8Linear(nn.Module):
             self.kernel_weights = None
         return self
 
+    @override
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
         raise ValueError(
             "A model with weights of eight bits cannot be saved: what was rounded off is lost. Save it before "

@@ -4,6 +4,7 @@
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from typing_extensions import override
 
 from ...modeling_recurrent import FusedRecurrentMixer
 from ...modeling_stacks import HfAttnEncoder
@@ -42,6 +43,7 @@ class PackedLinear(nn.Module):
             return nn.functional.linear(input, self.weight, self.bias)
         return torch.ops.mkldnn._linear_pointwise(input, self._packed_weight, self.bias, "none", [], "")
 
+    @override
     def extra_repr(self) -> str:
         """The sizes."""
         return f"in_features={self.in_features}, out_features={self.out_features}"

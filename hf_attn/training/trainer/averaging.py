@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, SaveStrategy
 from transformers.utils import logging
+from typing_extensions import override
 
-from ...loading.sharded_weights import whole_weights
+from ...loading.sharded_weights import gathered_weights
 
 
 logger = logging.get_logger(__name__)
@@ -34,10 +35,11 @@ class EnoughCheckpointsCallback(TrainerCallback):
     def __init__(self, count: int):
         self.count = count
 
+    @override
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Counts the saves of the schedule; those of `save_strategy` best are not known before."""
+        """`TrainerCallback.on_train_begin`: counts the saves to come; those of `save_strategy` best are not known."""
         planned = self.count
         if args.save_strategy == SaveStrategy.EPOCH:
             planned = state.num_train_epochs
@@ -95,13 +97,13 @@ def average_checkpoints(output_dir: str | Path, count: int) -> dict[str, torch.T
 
 def load_weights(model: PreTrainedModel | PeftModel, weights: dict[str, torch.Tensor]) -> None:
     """
-    Put the weights of checkpoints, whole models or adapters, into a model.
+    Loads the weights of checkpoints, whole models or adapters, into a model.
 
     Raises:
-        ValueError: A tensor has no place in the model, or the model has one that is neither given nor tied.
+        ValueError: A tensor is none of the model, or the model has one that is neither among them nor tied.
     """
     missing: set[str] = set()
-    with whole_weights(model.parameters(), changes=True):
+    with gathered_weights(model.parameters(), changes=True):
         if isinstance(model, PeftModel):
             unexpected = cast(Any, set_peft_model_state_dict(model, weights)).unexpected_keys
         else:

@@ -3,8 +3,8 @@
 
 A checkpoint is `checkpoint-STEP` in the output directory with a manifest, `checkpoint.json`, of its files and their
 sizes. It is written into `_incomplete/` first and renamed when all of it lies on the disk, so that a process killed at
-any moment leaves either the whole checkpoint or none. The manifest also tells one that was damaged later: by a copy
-that broke off, a lost disk block, a deletion that was killed.
+any moment leaves either the whole checkpoint or none. By the manifest one that was damaged later is found too: by a
+copy that broke off, a lost disk block, a deletion that was killed.
 """
 
 import contextlib
@@ -24,11 +24,14 @@ logger = logging.get_logger(__name__)
 
 MANIFEST_FILE = "checkpoint.json"
 
+STATE_FILE = "trainer_state.json"
+"""The file of a checkpoint with the state of `Trainer`."""
+
 LOSSES_FILE = "losses.json"
-"""Holds in a checkpoint the losses since the last line of the log."""
+"""The file of a checkpoint with the losses since the last line of the log."""
 
 STAGING_FOLDER = "_incomplete"
-"""Where checkpoints are written; what lies there when a run begins was left by one that was killed."""
+"""The folder that checkpoints are written into; at the start of a run it holds only what a killed run left."""
 
 _DAMAGED_PREFIX = "_damaged-"
 # Nothing reads it again, and a checkpoint pushed to the Hub lacks it.
@@ -36,7 +39,7 @@ _NOT_LISTED = frozenset([MANIFEST_FILE, "training_args.bin"])
 
 
 def write_text_whole(path: str | Path, text: str) -> None:
-    """Write a file such that it is there with all of the text or, whatever stops this process, as it was before."""
+    """Writes a file such that it is there with all of the text or, whatever stops this process, as it was before."""
     path, part = Path(path), part_of(path)
     try:
         with part.open("w", encoding="utf-8") as file:
@@ -50,13 +53,13 @@ def write_text_whole(path: str | Path, text: str) -> None:
 
 
 def part_of(path: str | Path) -> Path:
-    """Where `write_text_whole` writes before the file gets its name; a killed process leaves it."""
+    """The path that `write_text_whole` writes to before the file gets its name; a killed process leaves it."""
     return Path(path).with_name(f"_{Path(path).name}.part")
 
 
 def publish_checkpoint(staged: str | Path, checkpoint: str | Path) -> None:
     """
-    Give a complete checkpoint its manifest and its name; one of the same step that is there is replaced.
+    Gives a complete checkpoint its manifest and its name; one of the same step that is there is replaced.
 
     Args:
         staged: Folder in which all processes have written all files.
@@ -85,7 +88,7 @@ def publish_checkpoint(staged: str | Path, checkpoint: str | Path) -> None:
 
 
 def _write_to_disk(path: Path) -> None:
-    """Have the system write a file or a folder to the disk, where it may have kept it in memory."""
+    """Has the system write a file or a folder to the disk, where it may have kept it in memory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -93,8 +96,8 @@ def _write_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def fault_of(checkpoint: str | Path) -> str | None:
-    """What a checkpoint lacks of what its manifest lists, in words; `None` where it is whole."""
+def checkpoint_error(checkpoint: str | Path) -> str | None:
+    """The first file of its manifest that a checkpoint lacks or has in part, in words; `None` where it is whole."""
     try:
         sizes = json.loads((Path(checkpoint) / MANIFEST_FILE).read_text(encoding="utf-8"))["bytes"]
         listed = {str(name): int(size) for name, size in sizes.items()}
@@ -121,15 +124,15 @@ def _size(path: Path) -> int | None:
 
 def check_whole(checkpoint: str | Path) -> None:
     """
-    Check a checkpoint that was asked for by name.
+    Refuses a checkpoint that is not whole.
 
     Raises:
         ValueError: It is not whole, or there is none.
     """
-    fault = fault_of(checkpoint)
-    if fault is not None:
+    error = checkpoint_error(checkpoint)
+    if error is not None:
         raise ValueError(
-            f"`resume_from_checkpoint` {str(checkpoint)!r} is not a whole checkpoint: {fault}. Choose another one."
+            f"`resume_from_checkpoint` {str(checkpoint)!r} is not a whole checkpoint: {error}. Choose another one."
         )
 
 
@@ -141,10 +144,10 @@ def last_checkpoint(output_dir: str | Path) -> str | None:
         output_dir: Directory of the run; may be missing.
     """
     for checkpoint in reversed(_checkpoints(output_dir)):
-        fault = fault_of(checkpoint)
-        if fault is None:
+        error = checkpoint_error(checkpoint)
+        if error is None:
             return str(checkpoint)
-        logger.warning(f"{checkpoint} is not whole and skipped: {fault}.")
+        logger.warning(f"{checkpoint} is not whole and skipped: {error}.")
     return None
 
 
@@ -160,17 +163,17 @@ def _checkpoints(output_dir: str | Path) -> list[Path]:
 
 def clear_incomplete(output_dir: str | Path) -> None:
     """
-    Remove what a killed process had not finished writing, and rename checkpoints that are not whole to
+    Removes what a killed process had not finished writing, and renames checkpoints that are not whole to
     `_damaged-checkpoint-STEP`, so that nothing takes them for good ones.
     """
     shutil.rmtree(Path(output_dir) / STAGING_FOLDER, ignore_errors=True)
     for checkpoint in _checkpoints(output_dir):
-        fault = fault_of(checkpoint)
-        if fault is not None:
+        error = checkpoint_error(checkpoint)
+        if error is not None:
             aside = checkpoint.with_name(f"{_DAMAGED_PREFIX}{checkpoint.name}")
             shutil.rmtree(aside, ignore_errors=True)
             checkpoint.rename(aside)
-            logger.warning(f"{checkpoint} is not whole: {fault}. It is now {aside.name}, and of no use.")
+            logger.warning(f"{checkpoint} is not whole: {error}. It is now {aside.name}, and of no use.")
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from transformers import Seq2SeqTrainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 from transformers.utils.hub import PushInProgress
+from typing_extensions import override
 
 from ...loading.json_files import read_json_object
 from ..run_directory import RUN_FILE
@@ -28,7 +29,7 @@ from .checkpoints import LOSSES_FILE, MANIFEST_FILE, write_text_whole
 logger = logging.get_logger(__name__)
 
 REPOSITORY_FILE = "hub.json"
-"""Remembers in the output directory which repository belongs to the run."""
+"""The file of an output directory that says which repository belongs to the run."""
 
 NOT_PUSHED = ("_*", "checkpoint-*", "runs/*", RUN_FILE, REPOSITORY_FILE, "trainer_state.json", "*training_args.bin")
 """Files of an output directory that stay on this machine: patterns that `hf upload --exclude` takes."""
@@ -45,7 +46,7 @@ def claim_repository(
     name: str, output_dir: str | Path, *, token: str | None = None, private: bool | None = None
 ) -> str:
     """
-    Create a repository for a run, or go on with the one that belongs to it, or with an empty one.
+    The full name of a repository for a run: a new one, the one that belongs to the run, or an empty one.
 
     Args:
         name: `user/name`, or a name in the user's own space.
@@ -118,9 +119,9 @@ def _refuse(name: str, error: Exception, endpoint: str) -> NoReturn:
 
 
 def _reason(error: BaseException) -> str:
-    """First line of what went wrong, in the words of the server where it sent any."""
-    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
-    return said.strip().splitlines()[0].rstrip(".")
+    """The first line of an error's message, that of the server where it sent one."""
+    message = getattr(error, "server_message", None) or str(error) or type(error).__name__
+    return message.strip().splitlines()[0].rstrip(".")
 
 
 def push_directory(
@@ -132,7 +133,7 @@ def push_directory(
     message: str = "End of training",
 ) -> str:
     """
-    Push an output directory, without `NOT_PUSHED`, in one commit: the repository gets all files or none.
+    Pushes an output directory, without `NOT_PUSHED`, in one commit: the repository gets all files or none.
 
     Args:
         output_dir: Directory of a run; it is not changed.
@@ -211,10 +212,11 @@ class HubTrainer(Seq2SeqTrainer):
         """`user/name` of what is pushed to; `None` where nothing is, and in other processes than the main one."""
         return self.hub_model_id
 
+    @override
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Claim the repository: `hub_model_id`, or one named after the output directory."""
-        given, self.args.hub_token = self.args.hub_token, None
-        self._hub_token = token or given
+        """`Trainer.init_hf_repo`, which refuses a repository of another run; by default named after the directory."""
+        self._hub_token = token or self.args.hub_token
+        self.args.hub_token = None
         self.push_in_progress = None
         if not self.is_world_process_zero():
             return
@@ -232,13 +234,14 @@ class HubTrainer(Seq2SeqTrainer):
                     "where they have it. Push the base first and name it in `model_name_or_path`."
                 )
 
+    @override
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The parent's save without its push."""
+        """`Trainer.save_model` without its push."""
         super().save_model(output_dir, _internal_call=True)
 
     def push_run(self) -> str:
         """
-        Push what lies in the output directory, as `push_directory` does; for the main process.
+        Pushes the files of the output directory, as `push_directory` does; for the main process.
 
         Returns:
             Address of the repository.
@@ -259,8 +262,13 @@ class HubTrainer(Seq2SeqTrainer):
         text = json.dumps(_identity(HfApi(), str(self.hub_model_id)), indent=2) + "\n"
         write_text_whole(Path(str(self.args.output_dir)) / REPOSITORY_FILE, text)
 
+    @override
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Push the weights of a checkpoint, and all of it where `hub_strategy` says so, beside the training."""
+        """
+        `Trainer._push_from_checkpoint`, by `additions`: the weights, and all files where `hub_strategy` says so.
+
+        It runs beside the training, and a push that fails is a line in the log.
+        """
         strategy = self.args.hub_strategy
         if not self.is_world_process_zero() or strategy == HubStrategy.END:
             return

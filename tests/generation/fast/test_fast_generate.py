@@ -10,7 +10,7 @@ from transformers.generation import StoppingCriteria, StoppingCriteriaList
 from hf_attn.configuration_mechanisms import CROSS_ATTENTION_TYPES, LAYER_TYPES
 from hf_attn.generation import TextGenerator, fast_generate
 from hf_attn.generation.fast import decoder_steps
-from hf_attn.generation.fast.decoder_steps import MIXER_STEPS, CROSS_ATTENTION_STEPS, FoldedCrossAttentionStep
+from hf_attn.generation.fast.decoder_steps import CROSS_ATTENTION_STEPS, MIXER_STEPS, FoldedCrossAttentionStep
 from hf_attn.modeling_layers import resolve_class
 from hf_attn.modeling_versions import CACHE_NAME
 from tests.utils import MATRIX, tiny_batch, tiny_config, tiny_model
@@ -82,7 +82,9 @@ def test_every_mechanism_by_its_own_forward(name, search, monkeypatch):
 
 def test_faster_steps_are_of_registered_classes():
     assert set(MIXER_STEPS) <= {resolve_class(layer_type.path) for layer_type in LAYER_TYPES.values()}
-    assert set(CROSS_ATTENTION_STEPS) <= {resolve_class(cross_attention.path) for cross_attention in CROSS_ATTENTION_TYPES.values()}
+    assert set(CROSS_ATTENTION_STEPS) <= {
+        resolve_class(cross_attention.path) for cross_attention in CROSS_ATTENTION_TYPES.values()
+    }
 
 
 @pytest.mark.parametrize("decoder_layer_types", LAYER_TYPES)

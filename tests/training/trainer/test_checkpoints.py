@@ -8,7 +8,7 @@ import resource
 
 import pytest
 
-from hf_attn.training import clear_incomplete, fault_of, last_checkpoint
+from hf_attn.training import checkpoint_error, clear_incomplete, last_checkpoint
 from hf_attn.training.trainer import checkpoints
 from tests.training.tiny_training import build_trainer
 
@@ -24,7 +24,7 @@ def fake_checkpoint(output_dir, step: int, content: bytes = b"weights"):
 
 def test_whole_checkpoint_has_its_sizes(tmp_path):
     checkpoint = fake_checkpoint(tmp_path, 5)
-    assert fault_of(checkpoint) is None
+    assert checkpoint_error(checkpoint) is None
     manifest = json.loads((checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
     assert manifest == {"bytes": {"model.safetensors": 7, "shards/0": 7}}
     assert last_checkpoint(tmp_path) == str(checkpoint)
@@ -32,7 +32,7 @@ def test_whole_checkpoint_has_its_sizes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "fault"),
+    ("damage", "error"),
     [
         (lambda folder: (folder / "checkpoint.json").unlink(), "it has no checkpoint.json, which is written last"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"we"), "model.safetensors has 2 of 7 bytes"),
@@ -41,13 +41,13 @@ def test_whole_checkpoint_has_its_sizes(tmp_path):
         (lambda folder: (folder / "checkpoint.json").write_text('{"bytes": [1]}'), "its checkpoint.json cannot be"),
     ],
 )
-def test_damaged_checkpoint_is_skipped_with_a_line_in_the_log(tmp_path, caplog, monkeypatch, damage, fault):
+def test_damaged_checkpoint_is_skipped_with_a_line_in_the_log(tmp_path, caplog, monkeypatch, damage, error):
     monkeypatch.setattr("transformers.utils.logging._get_library_root_logger", lambda: None)
     good, bad = fake_checkpoint(tmp_path, 9), fake_checkpoint(tmp_path, 10)
     damage(bad)
     with caplog.at_level("WARNING", logger="hf_attn"):
         assert last_checkpoint(tmp_path) == str(good)
-    assert f"checkpoint-10 is not whole and skipped: {fault}" in caplog.text
+    assert f"checkpoint-10 is not whole and skipped: {error}" in caplog.text
     clear_incomplete(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["_damaged-checkpoint-10", "checkpoint-9"]
 
@@ -65,7 +65,7 @@ def test_checkpoint_of_the_same_step_is_replaced(tmp_path):
     fake_checkpoint(tmp_path, 5)
     checkpoint = fake_checkpoint(tmp_path, 5, b"other weights")
     assert (checkpoint / "model.safetensors").read_bytes() == b"other weights"
-    assert fault_of(checkpoint) is None
+    assert checkpoint_error(checkpoint) is None
     assert not (tmp_path / "_incomplete").exists()
 
 
@@ -92,7 +92,7 @@ def test_last_checkpoint_stays_until_the_next_is_whole(tmp_path, monkeypatch):
         publish(staged, checkpoint)
         seen.append(last_checkpoint(tmp_path))
 
-    monkeypatch.setattr("hf_attn.training.trainer.resuming.publish_checkpoint", watched)
+    monkeypatch.setattr("hf_attn.training.trainer.saving.publish_checkpoint", watched)
     build_trainer(tmp_path, max_steps=3, save_steps=1, save_total_limit=1).train()
     names = [str(tmp_path / f"checkpoint-{step}") for step in (1, 2, 3)]
     assert seen == [None, names[0], names[0], names[1], names[1], names[2]]
@@ -123,7 +123,7 @@ def test_full_disk_says_so_and_leaves_nothing(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-1", "checkpoint-2"]
-    assert fault_of(last) is None
+    assert checkpoint_error(last) is None
 
 
 def test_damaged_checkpoint_is_not_resumed(tmp_path):

@@ -68,7 +68,7 @@ def trainer_of(folder, family: str, num_labels: int, lora: bool = False, problem
 @pytest.mark.parametrize("num_labels", [1, 2, 3])
 @pytest.mark.parametrize("family", ["hf_attn", "bart"])
 def test_a_classifier_trains(tmp_path, family, num_labels, lora):
-    """Two classes once crashed: whether a model heeds `num_items_in_batch` was asked with a token as the label."""
+    """Two classes once crashed: whether a model heeds `num_items_in_batch` was tried with a token as the label."""
     trainer = trainer_of(tmp_path, family, num_labels, lora)
     before = trainer.evaluate()["eval_loss"]
     trainer.train()
@@ -114,7 +114,7 @@ def test_a_budget_of_tokens_counts_a_label_as_one(tmp_path):
 def test_a_classifier_is_asked_with_a_label_it_has(num_labels):
     model = tiny_model(tiny_config(num_labels=num_labels), HfAttnForSequenceClassification)
     assert divides_by_num_items(model)
-    # The config is not told what labels mean by that.
+    # The config does not learn from that what labels mean.
     assert model.config.problem_type is None
     assert not divides_by_num_items(bart(num_labels, 20))
 

@@ -16,6 +16,8 @@ from hf_attn.data import train_tokenizer
 from hf_attn.training import SortedRows
 from tests.training import predict_on_processes
 from tests.training.predict_on_processes import TEXTS
+from tests.training.ragged_training import ours, trainer_for
+from tests.training.tiny_training import build_trainer
 
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -30,7 +32,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def from_two_processes(tmp_path_factory):
-    """What `predict_on_processes.py` writes."""
+    """The results of `predict_on_processes.py`."""
     folder = tmp_path_factory.mktemp("two_processes")
     path = folder / "written.json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -89,3 +91,52 @@ def test_ignored_positions_and_repeated_rows_reach_no_decoder():
     assert rows.texts(generated, tokenizer) == ["See", "die große grüne Wiese am See"]
     with pytest.raises(ValueError, match="`token_ids` must hold each of the 2 rows of the split, got 1: no row"):
         rows.texts(generated[:1], tokenizer)
+
+
+def test_predictions_come_in_the_order_of_the_rows(tmp_path, tokenizer, rows):
+    model = ours(tokenizer)
+    trainer = trainer_for(model, tokenizer, rows, tmp_path, per_device_eval_batch_size=3, num_beams=2)
+    model.generation_config.max_length = 8
+    generation_config = model.generation_config.to_dict()
+    texts, metrics = trainer.predict_texts(SortedRows(rows), "predict")
+    expected = []
+    for row in rows:
+        generated = model.generate(torch.tensor([row["input_ids"]]), num_beams=2)
+        expected.append(" ".join(tokenizer.decode(generated[0], skip_special_tokens=True).split()))
+    assert texts == expected and len(set(texts)) > 1
+    assert "predict_loss" in metrics
+    assert model.generation_config.to_dict() == generation_config
+
+
+def changed_by_evaluations(trainer) -> dict:
+    """The values that an evaluation changes for a while."""
+    model, args = trainer.model, trainer.args
+    return {
+        **{name: getattr(args, name) for name in ("average_tokens_across_devices", "dataloader_drop_last")},
+        "compute_metrics": trainer.compute_metrics,
+        "generation_config": model.generation_config,
+        "native_amp": trainer.accelerator.native_amp,
+        "is_prepared": model.__dict__.get("_is_accelerate_prepared", False),
+    }
+
+
+def test_failed_prediction_leaves_the_trainer_as_it_was(tmp_path, monkeypatch):
+    trainer = build_trainer(tmp_path, eval_strategy="epoch")
+    trainer.compute_metrics = lambda prediction: {}
+    before = changed_by_evaluations(trainer)
+
+    def fail(*arguments, **keywords):
+        during = changed_by_evaluations(trainer)
+        assert {name for name in before if during[name] is not before[name]} == {
+            "average_tokens_across_devices",
+            "compute_metrics",
+            "generation_config",
+            "is_prepared",
+        }
+        raise KeyError("on purpose")
+
+    monkeypatch.setattr(trainer, "prediction_step", fail)
+    with pytest.raises(KeyError, match="on purpose"):
+        trainer.predict_texts(SortedRows(trainer.train_dataset), "predict")
+    after = changed_by_evaluations(trainer)
+    assert all(after[name] is before[name] for name in before)

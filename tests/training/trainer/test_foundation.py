@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""What `RecipeTrainer` stands on: methods of `Trainer` that it overrides, and private names of it that it uses.
+"""Methods of `Trainer` that `RecipeTrainer` overrides, and private names of it that it uses.
 
 A release of transformers that takes one of them away, or gives one another argument, fails here first.
 """

@@ -73,7 +73,7 @@ def test_mean_loss_is_that_of_the_whole_run(tmp_path):
 
 
 def test_run_that_had_ended_trains_no_further(tmp_path):
-    # Within an epoch, where the parent would go on.
+    # Within an epoch, where `Trainer` would go on.
     whole = build_trainer(tmp_path, max_steps=7)
     whole.train()
     again = build_trainer(tmp_path, max_steps=7)

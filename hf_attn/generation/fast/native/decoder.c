@@ -18,7 +18,7 @@ typedef struct {
 // SSRU; or keys (key-value width, room) and values (room, key-value width).
 typedef struct {
     const Stack *stack;
-    long num_beams, num_sentences, num_rows, position, room;
+    long num_beams, batch_size, num_rows, position, room;
     Source *sources;
     float **keys, **values;
     float **states, **next_states;
@@ -117,7 +117,7 @@ WITH_VNNI static int read_sources(Decoder *decoder, const float *rows, long num_
     int state = rounded.values && rounded.scales ? FINE : NO_MEMORY;
     if (state == FINE) round_rows(rows, num_keys, width, &rounded);
     for (long index = 0; state == FINE && index < stack->num_layers; index++) {
-        const Attention *source = &stack->layers[index].source;
+        const Attention *source = &stack->layers[index].cross_attention;
         const long key_width = key_value_width(source);
         free(keys);
         keys = aligned_alloc(64, whole(num_keys * key_width * sizeof(float), 64));
@@ -130,7 +130,7 @@ WITH_VNNI static int read_sources(Decoder *decoder, const float *rows, long num_
         const float *key_rows = source->key.num_outputs ? keys : rows;
         if (source->key.num_outputs) apply_linear(&source->key, &rounded, num_keys, keys);
         apply_linear(&source->value, &rounded, num_keys, decoder->values[index]);
-        for (const Source *one = decoder->sources; one < decoder->sources + decoder->num_sentences; one++)
+        for (const Source *one = decoder->sources; one < decoder->sources + decoder->batch_size; one++)
             transpose(
                 key_rows + one->first_key * key_width, one->num_keys, key_width,
                 decoder->keys[index] + one->first_column * key_width, whole(one->num_keys, LANES));
@@ -142,11 +142,11 @@ WITH_VNNI static int read_sources(Decoder *decoder, const float *rows, long num_
 }
 
 static int start(Decoder *decoder, const float *states, const uint8_t *mask, long length) {
-    const long width = decoder->stack->d_model, num_sentences = decoder->num_sentences;
-    float *rows = aligned_alloc(64, whole((num_sentences * length * width + 1) * sizeof(float), 64));
+    const long width = decoder->stack->d_model, batch_size = decoder->batch_size;
+    float *rows = aligned_alloc(64, whole((batch_size * length * width + 1) * sizeof(float), 64));
     if (!rows) return NO_MEMORY;
     long num_keys = 0, num_columns = 0, longest = 1;
-    for (long sentence = 0; sentence < num_sentences; sentence++) {
+    for (long sentence = 0; sentence < batch_size; sentence++) {
         Source *source = decoder->sources + sentence;
         *source = (Source){num_keys, num_columns, 0};
         for (long place = sentence * length; place < (sentence + 1) * length; place++)
@@ -168,18 +168,18 @@ static int start(Decoder *decoder, const float *states, const uint8_t *mask, lon
     return state;
 }
 
-// states: (num_sentences, length, d_model) of the encoder. mask: (num_sentences, length) bytes, 0 at padding, or NULL;
+// states: (batch_size, length, d_model) of the encoder. mask: (batch_size, length) bytes, 0 at padding, or NULL;
 // each sentence has real tokens. Returns NULL where there was no memory.
 Decoder *decoder_new(
-    const Stack *stack, const float *states, const uint8_t *mask, long num_sentences, long length, long num_beams) {
+    const Stack *stack, const float *states, const uint8_t *mask, long batch_size, long length, long num_beams) {
     Decoder *decoder = calloc(1, sizeof(Decoder));
     if (!decoder) return NULL;
-    const long rows = num_sentences * num_beams, num_layers = stack->num_layers;
+    const long rows = batch_size * num_beams, num_layers = stack->num_layers;
     decoder->stack = stack;
     decoder->num_beams = num_beams;
-    decoder->num_sentences = num_sentences;
+    decoder->batch_size = batch_size;
     decoder->num_rows = rows;
-    decoder->sources = calloc(num_sentences, sizeof(Source));
+    decoder->sources = calloc(batch_size, sizeof(Source));
     decoder->keys = calloc(num_layers, sizeof(float *));
     decoder->values = calloc(num_layers, sizeof(float *));
     decoder->states = calloc(rows, sizeof(float *));
@@ -228,18 +228,18 @@ int decoder_select(Decoder *decoder, const int64_t *rows, long num_rows) {
 }
 
 // Keeps some sentences, in their order, with all their rows.
-int decoder_keep(Decoder *decoder, const int64_t *sentences, long num_sentences) {
+int decoder_keep(Decoder *decoder, const int64_t *sentences, long batch_size) {
     const long num_beams = decoder->num_beams;
-    int64_t *rows = malloc((num_sentences * num_beams + 1) * sizeof(int64_t));
+    int64_t *rows = malloc((batch_size * num_beams + 1) * sizeof(int64_t));
     if (!rows) return NO_MEMORY;
-    for (long place = 0; place < num_sentences * num_beams; place++)
+    for (long place = 0; place < batch_size * num_beams; place++)
         rows[place] = sentences[place / num_beams] * num_beams + place % num_beams;
-    const int state = decoder_select(decoder, rows, num_sentences * num_beams);
+    const int state = decoder_select(decoder, rows, batch_size * num_beams);
     free(rows);
     if (state != FINE) return state;
-    for (long place = 0; place < num_sentences; place++)
+    for (long place = 0; place < batch_size; place++)
         decoder->sources[place] = decoder->sources[sentences[place]];
-    decoder->num_sentences = num_sentences;
+    decoder->batch_size = batch_size;
     return FINE;
 }
 
@@ -281,17 +281,17 @@ WITH_VNNI static void step_attention(
     }
 }
 
-WITH_VNNI static void attend_sources(const Decoder *decoder, long index, Workspace *space) {
+WITH_VNNI static void cross_attention(const Decoder *decoder, long index, Workspace *space) {
     const Layer *layer = decoder->stack->layers + index;
-    const Attention *attention = &layer->source;
+    const Attention *attention = &layer->cross_attention;
     const long width = attention_width(attention), key_width = key_value_width(attention);
-    const float *queries = branch_inputs(decoder->stack, &layer->source_norm, decoder->num_rows, space);
+    const float *queries = branch_inputs(decoder->stack, &layer->cross_attention_norm, decoder->num_rows, space);
     if (attention->query.num_outputs) {
         round_rows(queries, decoder->num_rows, decoder->stack->d_model, &space->rounded);
         apply_linear(&attention->query, &space->rounded, decoder->num_rows, space->queries);
         queries = space->queries;
     }
-    for (long sentence = 0; sentence < decoder->num_sentences; sentence++) {
+    for (long sentence = 0; sentence < decoder->batch_size; sentence++) {
         const Source *source = decoder->sources + sentence;
         const Memory memory = {
             decoder->keys[index] + source->first_column * key_width,
@@ -300,7 +300,7 @@ WITH_VNNI static void attend_sources(const Decoder *decoder, long index, Workspa
         attend(
             attention, &memory, NULL, 0, queries + first, decoder->num_beams, space->scores, space->contexts + first);
     }
-    end_attention(decoder->stack, attention, &layer->source_norm, decoder->num_rows, space);
+    end_attention(decoder->stack, attention, &layer->cross_attention_norm, decoder->num_rows, space);
 }
 
 // Reads the next token of each row; what leaves the last layer is then in `hidden`. Returns `REFUSED` at a token that
@@ -335,7 +335,7 @@ WITH_VNNI static int read_tokens(Decoder *decoder, const Tables *tables, const i
             step_attention(decoder, tables, index, scores, space);
             end_attention(stack, &layer->attention, &layer->mixer_norm, rows, space);
         }
-        attend_sources(decoder, index, space);
+        cross_attention(decoder, index, space);
         feed_forward(stack, layer, rows, space);
     }
     if (stack->final_norm.kind != NO_NORM)

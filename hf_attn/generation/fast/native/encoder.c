@@ -20,7 +20,7 @@ static long count_real(const uint8_t *mask, long length) {
     return mask ? count : length;
 }
 
-WITH_VNNI static void attend_own(
+WITH_VNNI static void self_attention(
     const Attention *attention, const Tables *tables, const Span *spans, long num_spans, Workspace *space,
     float *turned_keys) {
     const long width = attention_width(attention), key_width = key_value_width(attention);
@@ -50,7 +50,7 @@ WITH_VNNI static void encode(
         const float *inputs = branch_inputs(stack, &layer->mixer_norm, rows, space);
         round_rows(inputs, rows, stack->d_model, &space->rounded);
         project(&layer->attention, rows, space);
-        attend_own(&layer->attention, tables, spans, num_spans, space, turned_keys);
+        self_attention(&layer->attention, tables, spans, num_spans, space, turned_keys);
         end_attention(stack, &layer->attention, &layer->mixer_norm, rows, space);
         feed_forward(stack, layer, rows, space);
     }

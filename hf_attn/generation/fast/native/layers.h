@@ -27,10 +27,10 @@ typedef struct {
 // The mixer is SSRU where `ssru` has outputs, and attention where not; there may be no feed-forward, or no gate.
 typedef struct {
     Linear ssru;
-    Attention attention, source;
+    Attention attention, cross_attention;
     Linear first, gate, second;
     long activation;
-    Norm mixer_norm, source_norm, final_norm;
+    Norm mixer_norm, cross_attention_norm, final_norm;
 } Layer;
 
 // `position_embeddings` may be NULL.
@@ -69,7 +69,7 @@ static int make_workspace(Workspace *space, const Stack *stack, long rows, long 
     long width = stack->d_model, inner = 1;
     for (long index = 0; index < stack->num_layers; index++) {
         const Layer *layer = stack->layers + index;
-        width = most(width, most(attention_width(&layer->attention), attention_width(&layer->source)));
+        width = most(width, most(attention_width(&layer->attention), attention_width(&layer->cross_attention)));
         inner = most(inner, most(layer->first.num_outputs, layer->ssru.num_outputs));
     }
     const long wide = whole(rows * width, LANES), widest = whole(rows * inner, LANES);

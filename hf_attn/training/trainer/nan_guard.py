@@ -1,9 +1,10 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""When a loss or a gradient is not a finite number, training stops and says where, or leaves the update out."""
+"""A NaN guard: by a loss or a gradient that is NaN or infinite training stops, or the update is left out."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Seq2SeqTrainer
 from transformers.utils import logging
+from typing_extensions import override
 
 from ..arguments import RecipeTrainingArguments
 from .checkpoints import last_checkpoint
@@ -24,13 +26,13 @@ logger = logging.get_logger(__name__)
 _SHOWN_ROWS = 20
 
 
-class FiniteTrainer(Seq2SeqTrainer):
+class NanGuardTrainer(Seq2SeqTrainer):
     """
-    A `Seq2SeqTrainer` that never updates the weights by a gradient that is not finite.
+    A `Seq2SeqTrainer` that never updates the weights by a gradient that is NaN or infinite.
 
     With `args.nonfinite_loss` "stop" it raises, on all processes, before the weights change, and names the rows of the
     batch, the first layer whose output is not finite, and the last good checkpoint. With "skip" it says the same in
-    the log and leaves the update out. Under fp16 the scaler of the gradients, for which infinite ones are no fault,
+    the log and leaves the update out. Under fp16 the scaler of the gradients, for which infinite ones are no error,
     does both.
     """
 
@@ -42,13 +44,14 @@ class FiniteTrainer(Seq2SeqTrainer):
         self._update: list[tuple[dict[str, Any], torch.Tensor]] = []
         self._update_step = -1
 
+    @override
     def training_step(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:
-        """The parent's step; batch and loss are kept until the update."""
+        """`Trainer.training_step`, which keeps batch and loss until the update."""
         if self._update_step != self.state.global_step:
             self._update, self._update_step = [], self.state.global_step
         batch = dict(inputs)
@@ -56,9 +59,10 @@ class FiniteTrainer(Seq2SeqTrainer):
         self._update.append((batch, loss))
         return loss
 
+    @override
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """
-        The parent's, checked.
+        `Trainer._get_grad_norm`, checked.
 
         Raises:
             FloatingPointError: It is not finite, and `args.nonfinite_loss` is "stop".
@@ -66,16 +70,16 @@ class FiniteTrainer(Seq2SeqTrainer):
         norm = super()._get_grad_norm(model, grad_norm)
         if norm is None or self.accelerator.scaler is not None:
             return norm
-        whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        if not math.isfinite(whole):
-            fault = self._describe()
+        gathered = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if not math.isfinite(gathered):
+            description = self._describe()
             if self.args.nonfinite_loss == "stop":
                 raise FloatingPointError(
-                    f"{fault} The weights are as they were before. {self._last_good()} Look at these rows; a lower "
-                    "`learning_rate`, more `warmup_steps` or `bf16` false may help; `nonfinite_loss`='skip' leaves "
-                    "such updates out."
+                    f"{description} The weights are as they were before. {self._last_good()} Look at these rows; a "
+                    "lower `learning_rate`, more `warmup_steps` or `bf16` false may help; `nonfinite_loss`='skip' "
+                    "leaves such updates out."
                 )
-            logger.warning(f"{fault} This update is left out.")
+            logger.warning(f"{description} This update is left out.")
             model.zero_grad()
         return norm
 
@@ -84,33 +88,33 @@ class FiniteTrainer(Seq2SeqTrainer):
         return f"The last good checkpoint is {last!r}." if last else "There is no checkpoint yet."
 
     def _describe(self) -> str:
-        """What is not finite, on which process, where; the same on all of them."""
-        places = [place for place, (_, loss) in enumerate(self._update) if not torch.isfinite(loss)]
-        place = places[0] if places else len(self._update) - 1
-        batch, loss = self._update[place]
+        """The loss or gradient that is not finite, its rows and first layer, in words; the same on all processes."""
+        broken = [index for index, (_, loss) in enumerate(self._update) if not torch.isfinite(loss)]
+        index = broken[0] if broken else len(self._update) - 1
+        batch, loss = self._update[index]
         model = cast(nn.Module, self.model)
         # On every process, since parts of a layer may lie on others.
         layer = first_nonfinite_layer(model, lambda: self.compute_loss(model, self._prepare_inputs(batch)))
-        own = None
-        if places:
-            own = f"the loss is {loss.item()} on process {self.args.process_index}, for {self._rows(place)}; " + (
+        here = None
+        if broken:
+            here = f"the loss is {loss.item()} on process {self.args.process_index}, for {self._rows(index)}; " + (
                 f"{layer} is the first that is not finite" if layer else "a second look finds every layer finite"
             )
-        faults = [fault for fault in gather_object([own]) if fault is not None]
-        told = "; ".join(faults) if faults else f"every loss is finite, the gradient is not; {self._rows(place)}"
-        return f"Step {self.state.global_step + 1}: {told}."
+        losses = [description for description in gather_object([here]) if description is not None]
+        found = "; ".join(losses) if losses else f"every loss is finite, the gradient is not; {self._rows(index)}"
+        return f"Step {self.state.global_step + 1}: {found}."
 
-    def _rows(self, place: int) -> str:
-        """The rows in batch `place` of the current update of this process, in words."""
+    def _rows(self, index: int) -> str:
+        """The rows in a batch of the current update of this process, in words."""
         loader = cast(DataLoader, self.callback_handler.train_dataloader)
         accumulation = self.args.gradient_accumulation_steps
         batches = getattr(loader, "batch_sampler", None)
         if batches is None or not hasattr(self.train_dataset, "__len__"):
-            return f"batch {self.state.global_step * accumulation + place} of the stream"
+            return f"batch {self.state.global_step * accumulation + index} of the stream"
         steps_per_epoch = math.ceil(len(loader) / accumulation)
         for sampler in samplers_by_epoch(loader):
             sampler.set_epoch(int(self.state.epoch or 0))
-        number = (self.state.global_step % steps_per_epoch) * accumulation + place
+        number = (self.state.global_step % steps_per_epoch) * accumulation + index
         rows = sorted(next(itertools.islice(iter(batches), number, None), []))
         more = f" and {len(rows) - _SHOWN_ROWS} more" if len(rows) > _SHOWN_ROWS else ""
         return f"rows {', '.join(map(str, rows[:_SHOWN_ROWS]))}{more} of the training set"
@@ -119,7 +123,7 @@ class FiniteTrainer(Seq2SeqTrainer):
 @torch.no_grad()
 def first_nonfinite_layer(model: nn.Module, run: Callable[[], Any]) -> str | None:
     """
-    Where a forward pass first meets a number that is not finite.
+    The parameter or the layer with which a forward pass first meets a number that is not finite, in words.
 
     Args:
         model: Its parameters, and then the outputs of its modules, are looked at.
@@ -140,21 +144,29 @@ def first_nonfinite_layer(model: nn.Module, run: Callable[[], Any]) -> str | Non
             elif "infinite" not in first and torch.isinf(tensor).any():
                 first["infinite"] = name
 
+    with _hooked_outputs(model, look):
+        run()
+    names = [first[kind] for kind in ("nan", "infinite") if kind in first]
+    return f"the output of `{names[0]}`" if names else None
+
+
+@contextmanager
+def _hooked_outputs(model: nn.Module, look: Callable[[str, Any], None]) -> Iterator[None]:
+    """A context in which `look` gets the name of each module inside a model, and its output, when it is called."""
     handles = [
         module.register_forward_hook(lambda module, inputs, output, name=name: look(name, output))
         for name, module in model.named_modules()
         if name
     ]
     try:
-        run()
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    names = [first[kind] for kind in ("nan", "infinite") if kind in first]
-    return f"the output of `{names[0]}`" if names else None
 
 
 def _floating_tensors(output: Any) -> Iterator[torch.Tensor]:
+    """The tensors of floating-point numbers in an output of a module."""
     if isinstance(output, torch.Tensor):
         if output.is_floating_point():
             yield output

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
-"""A loss that is not finite stops the training, naming where, or leaves its update out."""
+"""The NaN guard: a loss that is not finite stops the training, naming rows and layer, or leaves its update out."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_update_is_left_out_when_asked(tmp_path, caplog, monkeypatch):
     trainer = build_trainer(tmp_path, nonfinite_loss="skip", max_steps=4)
     break_layer(trainer, step=2)
     lines = []
-    monkeypatch.setattr("hf_attn.training.trainer.finite.logger.warning", lines.append)
+    monkeypatch.setattr("hf_attn.training.trainer.nan_guard.logger.warning", lines.append)
     trainer.train()
     assert len(lines) == 1
     assert lines[0].startswith("Step 3: the loss is nan on process 0, for rows ")
@@ -80,6 +80,18 @@ def test_first_layer_is_named():
     with torch.no_grad():
         model["third"].bias[0] = float("nan")
     assert first_nonfinite_layer(model, lambda: None) == "the weight `third.bias`"
+
+
+def test_failed_look_at_the_layers_leaves_no_hooks():
+    model = nn.ModuleDict({"first": nn.Linear(2, 2)})
+
+    def fail():
+        model["first"](torch.ones(1, 2))
+        raise KeyError("on purpose")
+
+    with pytest.raises(KeyError, match="on purpose"):
+        first_nonfinite_layer(model, fail)
+    assert not model["first"]._forward_hooks
 
 
 def test_unknown_choice_is_refused(tmp_path):

@@ -113,14 +113,14 @@ def stepwise_loss(model: HfAttnForConditionalGeneration, source: torch.Tensor, t
     """The same loss with the decoder called for one token after the other; the loss itself is taken at once."""
     encoder, decoder = model.model.encoder, model.model.decoder
     states = encoder(input_ids=source).last_hidden_state
-    summary = encoder.pool(states, None) if decoder.needs_pooling else None
+    pooled = encoder.pool(states, None) if decoder.needs_pooling else None
     start = torch.full_like(target[:, :1], model.config.decoder_start_token_id)
     outputs, cache = [], None
     for token in torch.cat([start, target[:, :-1]], dim=1).split(1, dim=1):
         output = decoder(
             input_ids=token,
             encoder_hidden_states=states,
-            pooled_context=summary,
+            pooled_context=pooled,
             cache=cache,
             use_cache=True,
         )

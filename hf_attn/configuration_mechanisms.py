@@ -31,7 +31,7 @@ class LayerType(NamedTuple):
 
 class CrossAttentionType(NamedTuple):
     """
-    A registry line: the class of an attention over the source, as in `LayerType`.
+    A registry line: the class of a cross-attention, as in `LayerType`.
 
     Attributes:
         projects_queries, projects_keys: Its queries and keys are projections, so that heads may have any width, and
@@ -65,7 +65,6 @@ class PositionEmbeddingType(NamedTuple):
     has_offset: bool = False
 
 
-# The registries: a mechanism is one class and one line here; everything else looks it up.
 LAYER_TYPES = {
     "full_attention": LayerType("modeling_attention.Attention"),
     "sliding_attention": LayerType("modeling_attention.SlidingAttention", has_window=True),
@@ -75,8 +74,6 @@ LAYER_TYPES = {
     "rnn": LayerType("modeling_recurrent.RNNMixer", carries_state=True),
     "ssru": LayerType("modeling_recurrent.SSRUMixer", carries_state=True),
 }
-
-
 CROSS_ATTENTION_TYPES = {
     "scaled_dot_product": CrossAttentionType("modeling_attention.Attention", splits_heads=True),
     "additive": CrossAttentionType("modeling_attention.AdditiveAttention"),
@@ -84,8 +81,6 @@ CROSS_ATTENTION_TYPES = {
     "general": CrossAttentionType("modeling_attention.GeneralAttention", projects_queries=False),
     "none": CrossAttentionType("modeling_attention.FixedContext", has_weights=False),
 }
-
-
 POSITION_EMBEDDING_TYPES = {
     "sinusoidal": PositionEmbeddingType("modeling_positions.SinusoidalPositions", has_offset=True),
     "sinusoidal_tensor2tensor": PositionEmbeddingType("modeling_positions.Tensor2TensorPositions", has_offset=True),
@@ -98,13 +93,11 @@ POSITION_EMBEDDING_TYPES = {
     "alibi": PositionEmbeddingType("modeling_positions.AlibiPositions", in_scores=True, biases_scores=True),
     "none": PositionEmbeddingType("modeling_positions.NoPositions"),
 }
-
-
 NORM_TYPES = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}  # of torch.nn
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A question that names the known name which is most like `name`; empty where none is."""
+    """A suffix for a message, ` (did you mean ...?)`, with the known name most like `name`; empty where none is."""
     match = difflib.get_close_matches(name, sorted(known), n=1)
     return f" (did you mean `{match[0]}`?)" if match else ""
 
@@ -150,7 +143,7 @@ def register_cross_attention(
     splits_heads: bool = False,
 ) -> None:
     """
-    Adds an attention over the source of a package of your own: `cross_attention_type` takes its name.
+    Adds a cross-attention of a package of your own: `cross_attention_type` takes its name.
 
     Args:
         name (`str`): What configs call it.

@@ -5,7 +5,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the License for the specific language governing
 # permissions and limitations under the License.
 """
-Attention over a layer's own sequence and over the source: one contract, one class a mechanism, one registry line.
+Self-attention and cross-attention: one contract, one class a mechanism, one registry line.
 
 Shape letters: queries (batch, heads, query_length, head_dim), keys and values (batch, key_value_heads, key_length,
 head_dim), weights (batch, heads, query_length, key_length).
@@ -104,7 +104,7 @@ class Attention(nn.Module):
     """
     Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2), and the contract of all attentions.
 
-    As a layer's *mixer* it attends over the layer's own sequence; with `key_value_states` over the source.
+    As a layer's *mixer* it is a self-attention; with `key_value_states`, the source, a cross-attention.
 
     Args:
         config (`HfAttnConfig`): Read for `d_model`, `head_dim`, `attention_bias`, `attention_dropout`,
@@ -114,8 +114,6 @@ class Attention(nn.Module):
         layer_idx (`int`): The layer's place in its stack and in the cache.
     """
 
-    #: The layer keeps a state of fixed size in place of keys and values.
-    carries_state = False
     #: The layer reads the pooled context of the source.
     needs_pooling = False
     #: The output depends on the layer's own hidden states.
@@ -188,7 +186,7 @@ class Attention(nn.Module):
         Args:
             inputs_embeds (`torch.Tensor`): (batch, query_length, d_model), read for its shape, dtype and device.
             padding_mask (`torch.Tensor`, *optional*): (batch, past_length + query_length), 1 at real tokens.
-            cache (`Cache`, *optional*): The cache of the stack's own sequence.
+            cache (`Cache`, *optional*): The cache of the stack's self-attention.
             layer_idx (`int`): The first layer of this class.
         """
         inputs_embeds = inputs_embeds.to(product_dtype(inputs_embeds))
@@ -613,8 +611,6 @@ class LinearAttention(Attention):
     The cost is linear in the length; a decoder carries a state of fixed size. Positions that turn queries or bias
     scores have no place in it. There are weights to return only without a past: a state holds no single token.
     """
-
-    carries_state = True
 
     @override
     @classmethod

@@ -56,9 +56,9 @@ def declares_keywords(handed_on: Iterable[str] = ()) -> Callable[[Callable], Cal
 
     def decorate(forward: Callable) -> Callable:
         signature = inspect.signature(forward)
-        own = _names(signature) - {"self"}
-        declared = own | others | TRANSFORMERS_KEYWORDS
-        unused = others - own
+        parameters = _names(signature) - {"self"}
+        declared = parameters | others | TRANSFORMERS_KEYWORDS
+        unused = others - parameters
         shown = with_installed_name(signature)
 
         @wraps(forward)

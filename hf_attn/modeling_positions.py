@@ -25,7 +25,7 @@ class NoPositions(nn.Module):
 
     Args:
         d_model (`int`): Width of the hidden states.
-        num_heads (`int`): Heads of the stack's own attention.
+        num_heads (`int`): Heads of the stack's self-attention.
         head_dim (`int`): Width of a head.
         max_positions (`int`): Longest sequence, in tokens, for the schemes that keep a table.
         bidirectional (`bool`): Keys may come after the query (an encoder).

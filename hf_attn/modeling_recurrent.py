@@ -54,8 +54,6 @@ class RecurrentMixer(nn.Module, ABC):
     """
 
     num_states = 1
-    #: The layer keeps a state of fixed size in place of keys and values.
-    carries_state = True
     #: The layer reads the pooled context of the source.
     needs_pooling = False
 

@@ -396,7 +396,7 @@ class HfAttnEncoder(HfAttnStack):
 
 
 class HfAttnDecoder(HfAttnStack):
-    """Writes the target: a stack of [`HfAttnLayer`]s around `decoder_layer_types`, each attending to the source."""
+    """Writes the target: a stack of [`HfAttnLayer`]s around `decoder_layer_types`, each with a cross-attention."""
 
     stack = "decoder"
     _can_record_outputs = {

@@ -169,15 +169,15 @@ def test_linear_attention_is_the_formula(is_causal):
     torch.testing.assert_close(gradients(output, module, hidden_states), gradients(expected, module, hidden_states))
 
 
-def test_fixed_context_shows_every_position_the_summary():
+def test_fixed_context_shows_every_position_the_pooled_context():
     config = tiny_config(cross_attention_type="none")
     module = FixedContext.from_config(config)
-    summary = torch.randn(2, 16)
-    output, weights = module(torch.randn(2, 3, 16), pooled_context=summary)
+    pooled = torch.randn(2, 16)
+    output, weights = module(torch.randn(2, 3, 16), pooled_context=pooled)
     assert weights is None
     assert output.shape == (2, 3, 16)
     for position in range(3):
-        torch.testing.assert_close(output[:, position], summary @ module.out_proj.weight.T + module.out_proj.bias)
+        torch.testing.assert_close(output[:, position], pooled @ module.out_proj.weight.T + module.out_proj.bias)
 
 
 def test_parameters_are_those_of_the_papers():
@@ -192,13 +192,13 @@ def test_parameters_are_those_of_the_papers():
     assert names[AdditiveAttention] == names[Attention] | {"score_vector"}
 
 
-def test_a_summary_is_the_mean_over_real_tokens():
+def test_pooling_is_the_mean_over_real_tokens():
     _, module = build(Attention)
     hidden_states = torch.randn(2, 4, 16)
     mask = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]])
-    summary = module.pool(hidden_states, mask)
-    torch.testing.assert_close(summary[0], hidden_states[0, :2].mean(0))
-    torch.testing.assert_close(summary[1], hidden_states[1, 1:].mean(0))
+    pooled = module.pool(hidden_states, mask)
+    torch.testing.assert_close(pooled[0], hidden_states[0, :2].mean(0))
+    torch.testing.assert_close(pooled[1], hidden_states[1, 1:].mean(0))
     torch.testing.assert_close(module.pool(hidden_states, None), hidden_states.mean(1))
 
 

@@ -214,18 +214,18 @@ def test_row_of_padding_gives_finite_gradients(mixer_class):
 
 
 @pytest.mark.parametrize("mixer_class", MIXERS)
-def test_summary_takes_the_ends_of_each_row(mixer_class):
+def test_pooling_takes_the_ends_of_each_row(mixer_class):
     hidden_states = torch.randn(*RAGGED_MASK.shape, D_MODEL)
     last, first = torch.tensor([4, 6, 6, 6]), torch.tensor([0, 2, 1, 0])
     rows = torch.arange(4)
     one_way = make_mixer(mixer_class)
     torch.testing.assert_close(one_way.pool(hidden_states, RAGGED_MASK)[:4], hidden_states[rows, last])
     two_way = make_mixer(mixer_class, bidirectional=True)
-    summary = two_way.pool(hidden_states, RAGGED_MASK)
+    pooled = two_way.pool(hidden_states, RAGGED_MASK)
     half = D_MODEL // 2
-    torch.testing.assert_close(summary[:4, :half], hidden_states[rows, last, :half])
-    torch.testing.assert_close(summary[:4, half:], hidden_states[rows, first, half:])
-    assert (summary[4] == 0).all()
+    torch.testing.assert_close(pooled[:4, :half], hidden_states[rows, last, :half])
+    torch.testing.assert_close(pooled[:4, half:], hidden_states[rows, first, half:])
+    assert (pooled[4] == 0).all()
     every_token = torch.ones_like(RAGGED_MASK)
     torch.testing.assert_close(two_way.pool(hidden_states), two_way.pool(hidden_states, every_token))
 

@@ -199,7 +199,10 @@ for what, values in {
     "an unknown norm": {"norm_type": "batchnorm"},
     "a width that the heads do not divide": {"encoder_attention_heads": 3},
     "grouped heads that do not divide the heads": {"decoder_key_value_heads": 3},
-    "an odd width for `sinusoidal`": {"d_model": 15, "encoder_attention_heads": 1, "decoder_attention_heads": 1},
+    "two vocabularies with one table": {"decoder_vocab_size": 30},
+    "windows of more layers than there are": {"sliding_window": [4, 4, 4], "encoder_layer_types": "sliding_attention"},
+    "an offset of positions that have none": {"position_offset": 2, "position_embedding_type": "rope"},
+    "projections of global tokens without windows": {"global_attention_projections": True},
     "a scheme that acts on scores, without scores": {
         "encoder_layer_types": "gru",
         "decoder_layer_types": "ssru",
@@ -612,6 +615,33 @@ def pipe(bench: Bench, task: str, **options: Any) -> Any:
     return pipeline(task, model=bench.checkpoint, device="cpu", **options)
 
 
+def described(bench: Bench, **config: Any) -> str:
+    """A directory with the config of a checkpoint, and nothing else."""
+    return str(Path(bench.file("source/config.json", json.dumps(config))).parent)
+
+
+cases(
+    "Import and export",
+    a_family_that_cannot_be_held=lambda bench: run_command(
+        bench, "import", described(bench, model_type="pegasus_x"), str(bench.folder / "out")
+    ),
+    a_model_of_another_kind=lambda bench: run_command(
+        bench, "import", described(bench, model_type="bert"), str(bench.folder / "out")
+    ),
+    a_folder_of_another_kind=lambda bench: run_command(
+        bench, "import", str(Path(bench.file("source/notes.txt", "")).parent), str(bench.folder / "out")
+    ),
+    a_damaged_file_of_marian=lambda bench: run_command(
+        bench, "import", bench.file("model.bin", b"\1" * 20), str(bench.folder / "out")
+    ),
+    an_output_that_holds_something=lambda bench: run_command(
+        bench, "import", "x", str(Path(bench.file("out/notes.txt", "")).parent)
+    ),
+    an_unknown_format=lambda bench: run_command(bench, "export", "x", str(bench.folder / "out"), "--format", "tflite"),
+    eight_bits_where_there_are_none=lambda bench: run_command(
+        bench, "export", "x", str(bench.folder / "out"), "--format", "transformers", "--quantization", "int8"
+    ),
+)
 cases(
     "Generation",
     an_unknown_command=lambda bench: run_command(bench, "genrate"),

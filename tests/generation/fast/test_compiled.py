@@ -216,7 +216,9 @@ def test_every_mechanism_goes_one_way_or_the_other(name, num_beams):
     sources = {type(layer.encoder_attn).__name__ for layer in model.model.decoder.layers}
     compiled_sources = {"Attention", "GeneralAttention", "DotAttention"}
     is_known = layers <= {"SSRUMixer", "Attention"} and sources <= compiled_sources
-    assert (compiled_decoder(model) is not None) == (is_known and not config.copy_attention)
+    is_known &= not config.copy_attention and not config.norm_before_decoder_positions
+    is_known &= config.position_embedding_type != "layer_relative_bias"
+    assert (compiled_decoder(model) is not None) == is_known
     batch = tiny_batch(config)
     del batch["labels"]
     options = {"num_beams": num_beams, "max_new_tokens": 6}

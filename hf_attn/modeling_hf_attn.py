@@ -367,6 +367,12 @@ class HfAttnForConditionalGeneration(HfAttnPreTrainedModel, GenerationMixin):
                 f"tokens, and the state of `{'`, `'.join(sorted(stateful))}` layers holds no past to return to. "
                 "Generate without them, or use `full_attention` or `sliding_attention` in the decoder."
             )
+        if generation_config.prefill_chunk_size is not None:
+            # transformers would cut the mask of the source at the ends of the prompt's chunks.
+            raise ValueError(
+                "`prefill_chunk_size` must be None for an encoder-decoder, got "
+                f"{generation_config.prefill_chunk_size}. Leave it out: the decoder reads its prompt at once."
+            )
         super()._validate_generation_mode(generation_mode, generation_config, generation_mode_kwargs)  # type: ignore[misc]
 
     @override

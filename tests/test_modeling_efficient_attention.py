@@ -261,15 +261,15 @@ def test_sliding_window_in_half_precision_is_finite_and_close(small_blocks, left
         assert gradient.isfinite().all()
 
 
-@pairwise({"length": (1, 5, 8, 21), "num_key_value_heads": (1, 2), "is_causal": (True, False), "padding": PADDINGS})
+@pairwise({"length": (1, 5, 8, 21), "num_key_value_heads": (1, 2, 4), "is_causal": (True, False), "padding": PADDINGS})
 def test_linear_attention_equals_dense_reference(monkeypatch, length, num_key_value_heads, is_causal, padding):
     monkeypatch.setattr(modeling_efficient_attention, "LINEAR_ATTENTION_CHUNK", 4)
-    inputs = make_inputs(length, num_key_value_heads=num_key_value_heads)
+    inputs = make_inputs(length, num_heads=4, num_key_value_heads=num_key_value_heads)
     padding_mask = make_padding(padding, length)
     actual, state = linear_attention(*inputs, is_causal=is_causal, padding_mask=padding_mask)
     expected, expected_weights = reference_linear_attention(*inputs, padding_mask, is_causal)
     assert_same_with_gradients(actual, expected, inputs)
-    assert [part.shape for part in state] == [(3, 2, HEAD_DIM, HEAD_DIM), (3, 2, HEAD_DIM)]
+    assert [part.shape for part in state] == [(3, 4, HEAD_DIM, HEAD_DIM), (3, 4, HEAD_DIM)]
 
     weights = linear_attention_weights(*inputs[:2], is_causal=is_causal, padding_mask=padding_mask)
     torch.testing.assert_close(weights, expected_weights, rtol=1e-9, atol=1e-9)

@@ -276,7 +276,8 @@ class Attention(nn.Module):
         if query_positions is not None:
             key_positions = key_offset + torch.arange(key.shape[2], device=query.device)
             bias: Any = positions.score_bias(key_positions - query_positions[:, None])
-            position_bias = bias[None].to(query.dtype)
+            # One for each row, without a copy: `flex_attention` looks biases up by the row.
+            position_bias = bias.to(query.dtype).expand(len(query), -1, -1, -1)
         return self.attend(query, key, value, attention_mask, position_bias, **kwargs)
 
     def global_states(

@@ -473,6 +473,20 @@ def test_eager_and_sdpa_agree(config):
         assert_close(getattr(sdpa, name), getattr(eager, name))
 
 
+@pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask:DeprecationWarning")  # transformers sets it
+@torch.no_grad()
+def test_flex_attention_agrees(config):
+    """Not compiled, which takes minutes on a CPU."""
+    model = tiny_model(config)
+    batch = tiny_batch(config)
+    source = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    expected, generated = model(**batch).logits, model.generate(**source, max_new_tokens=7)
+    model.set_attn_implementation("flex_attention")
+    with torch.compiler.set_stance("force_eager"):
+        assert_close(model(**batch).logits, expected)
+        assert torch.equal(model.generate(**source, max_new_tokens=7), generated)
+
+
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_gradient_checkpointing_changes_nothing(config, use_reentrant):
     results = []

@@ -81,7 +81,7 @@ class Family:
         raise ValueError(f"`{name}` is no weight of this family that is known here.")
 
     def names_there(self, name: str) -> list[str]:
-        """What the family may call a weight of hf_attn: which of them, depends on the config."""
+        """Names that a weight of hf_attn may have in the family: which one, depends on the config."""
         return [
             template.format(**match.groupdict())
             for pattern, template in self._exports

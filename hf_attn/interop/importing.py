@@ -69,7 +69,7 @@ def import_checkpoint(source: str | Path, out: str | Path, adapter: str | Path |
         adapter: The directory of a LoRA that PEFT trained on `source`; goes to `adapter` inside `out`.
 
     Returns:
-        What was written; with `adapter` the model has it on.
+        The model and tokenizer that were written; with `adapter` the model has it on.
 
     Raises:
         ValueError: `source` is of no family that can be held, or its files disagree, or the result does not compute

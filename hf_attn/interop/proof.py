@@ -22,7 +22,7 @@ _NEW_TOKENS = 12
 @dataclass(frozen=True)
 class Proof:
     """
-    What was compared, and how well it agreed.
+    A comparison of two models, and how well they agreed.
 
     Attributes:
         difference: Largest difference of two logits of real positions.

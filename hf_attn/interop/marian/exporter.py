@@ -58,7 +58,7 @@ def write_folder(
             cover all of it; else `.npz` in float32.
 
     Returns:
-        What was written: `model`, `source_vocabulary`, `target_vocabulary`, `shortlist` (if there is one), `settings`.
+        The files: `model`, `source_vocabulary`, `target_vocabulary`, `shortlist` (if there is one), `settings`.
 
     Raises:
         ValueError: Marian, or with `quantize` Bergamot's engine, cannot run the model; a weight is not finite, or not

@@ -32,7 +32,7 @@ from ...text.plain_yaml import read_yaml
 
 OPTIONS_NAME = "special:model.yml"
 ALPHA_ENDING = "_QuantMultA"
-"""What is behind the name of a matrix in the name of its multiplier of activations (Bergamot's "alphas")."""
+"""Follows a matrix's name in that of its multiplier of activations (Bergamot's "alphas")."""
 
 TEXT, FLOAT32, INTGEMM8 = 0x101, 0x404, 0x4101
 _FLOATS = {0x402: "<f2", FLOAT32: "<f4", 0x408: "<f8"}
@@ -108,7 +108,7 @@ class Item:
 @dataclass(frozen=True)
 class Quantization:
     """
-    What a file in 8 bits says beside its numbers.
+    The multipliers of a file in 8 bits.
 
     Attributes:
         weights: The multiplier of a matrix, by its name.

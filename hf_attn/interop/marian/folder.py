@@ -2,7 +2,7 @@
 """
 Finds the files of a model: those of Firefox Translations, a student of Bergamot's, a directory of Marian's training.
 
-What a settings file names (`config.*.yml` of Bergamot, `*.decoder.yml` of Marian) is taken; else names tell:
+Files that a settings file names (`config.*.yml` of Bergamot, `*.decoder.yml` of Marian) are taken; else names tell:
 `model.*.bin` or `model.npz`, `vocab.*.spm` or `srcvocab.*.spm` and `trgvocab.*.spm`, `lex.*`; each also with `.gz`.
 """
 

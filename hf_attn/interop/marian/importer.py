@@ -28,7 +28,7 @@ _MOST_NEW_TOKENS = 512
 @dataclass(frozen=True)
 class MarianModel:
     """
-    What a checkpoint is made of.
+    A model that was read: all that a checkpoint is made of.
 
     Attributes:
         files: Where it was read.

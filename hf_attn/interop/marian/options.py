@@ -2,8 +2,8 @@
 """
 Marian's options of a model (`special:model.yml`), as a plain description; and options for a description.
 
-What the names mean is read off marian-dev's `src/models/transformer.h`, `src/layers/embedding.cpp` and `output.cpp`,
-and was checked with marian-dev 1.12.42. Its `transformer-train-position-embeddings` has no effect there, nor here.
+Their meaning is read off marian-dev's `src/models/transformer.h`, `src/layers/embedding.cpp` and `output.cpp`, and
+was checked with marian-dev 1.12.42. Its `transformer-train-position-embeddings` has no effect there, nor here.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def options_of(description: Description, known: Mapping[str, Any] | None = None)
 
 
 def model_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What a training's options say of the model, as its file would say it."""
+    """The options of a training that describe the model, as its file would hold them."""
     described = options_of(Description((1, 1), 1, 1, 1, 1, 1, 2, decoder="ssru"))
     return {name: value for name, value in options.items() if name in described or name in _NEEDED}
 

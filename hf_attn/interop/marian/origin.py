@@ -1,6 +1,6 @@
 # Copyright 2026 The hf_attn Authors. Licensed under the Apache License, Version 2.0.
 """
-What an imported checkpoint keeps of the files that it came from, for the way back: a directory `marian` in it.
+The files that an imported checkpoint keeps of those it came from, for the way back: a directory `marian` in it.
 
     vocabulary files   under their names
     shortlist          under its name

@@ -34,7 +34,7 @@ class Piece(NamedTuple):
 @dataclass(frozen=True)
 class SentencePieceModel:
     """
-    What a tokenizer needs to know of a SentencePiece model.
+    The parts of a SentencePiece model that a tokenizer needs.
 
     Attributes:
         pieces: In the order of their ids.
